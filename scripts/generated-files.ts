@@ -1,0 +1,7 @@
+import { renderEnvExample, renderSettingsPage } from '../src/config/render.ts'
+
+/** Files in the repository that code can make again. Paths start at the root. */
+export const generatedFiles: readonly { path: string; render: () => string }[] = [
+  { path: 'env.example', render: renderEnvExample },
+  { path: 'docs/settings.md', render: renderSettingsPage },
+]
