@@ -1,0 +1,22 @@
+/** A literal that chooses from a list of a node class (a checkpoint, a sampler, an input file). */
+export interface ComboLiteral {
+  classType: string
+  input: string
+  value: string
+}
+
+/** What placement needs to know of a prompt. Small and plain: it lives in memory for every waiting prompt. */
+export interface PromptTraits {
+  /** Every class the graph uses, without repeats. */
+  classTypes: readonly string[]
+  /** String literals that may be entries of a combo; which of them are is decided per worker at placement. */
+  combos: readonly ComboLiteral[]
+  /** Node ids of the outputs that will run, as ComfyUI lists them in the queue's fifth element. */
+  outputs: readonly string[]
+  /** Nodes of the graph, for progress. */
+  nodeCount: number
+  /** True when a class is a paid partner node (`api_node` in object_info). */
+  hasPaidNodes: boolean
+  /** Workers that hold a file which a literal names; empty when any worker will do. */
+  pinnedWorkerIds: readonly string[]
+}
