@@ -1,0 +1,135 @@
+import type { Transaction } from 'kysely'
+import { counterNames } from '../counters.ts'
+import type { Schema } from '../schema.ts'
+import type { Migration } from './migrate.ts'
+
+export const initial: Migration = {
+  name: 'initial',
+  async up(trx, type) {
+    await trx.schema
+      .createTable('prompts')
+      .addColumn('sequence', type.integer, (c) => c.primaryKey())
+      .addColumn('prompt_id', type.key, (c) => c.notNull().unique())
+      .addColumn('upstream_id', type.key, (c) => c.notNull())
+      .addColumn('gateway_job_id', type.key, (c) => c.notNull())
+      .addColumn('owner', type.key, (c) => c.notNull())
+      .addColumn('caller', type.key, (c) => c.notNull())
+      .addColumn('client_id', type.key)
+      .addColumn('number', type.float, (c) => c.notNull())
+      .addColumn('number_given', type.flag, (c) => c.notNull())
+      .addColumn('priority', type.integer, (c) => c.notNull())
+      .addColumn('status', type.key, (c) => c.notNull())
+      .addColumn('admitted', type.flag, (c) => c.notNull())
+      .addColumn('attempt', type.integer, (c) => c.notNull())
+      .addColumn('sent_attempts', type.integer, (c) => c.notNull())
+      .addColumn('worker_deaths', type.integer, (c) => c.notNull())
+      .addColumn('worker_id', type.key)
+      .addColumn('body_hash', type.key, (c) => c.notNull())
+      .addColumn('workflow_id', type.key)
+      .addColumn('created_at', type.integer, (c) => c.notNull())
+      .addColumn('started_at', type.integer)
+      .addColumn('finished_at', type.integer)
+      .addColumn('duration', type.integer, (c) => c.notNull())
+      .addColumn('finish_order', type.integer)
+      .addColumn('told', type.flag, (c) => c.notNull())
+      .addColumn('reason', type.shortText)
+      .addColumn('traits', type.longText, (c) => c.notNull())
+      .addColumn('summary', type.longText)
+      .execute()
+    await trx.schema
+      .createTable('prompt_bodies')
+      .addColumn('prompt_sequence', type.integer, (c) =>
+        c.primaryKey().references('prompts.sequence').onDelete('cascade'),
+      )
+      .addColumn('sealed', type.longText)
+      .addColumn('text', type.longText, (c) => c.notNull())
+      .execute()
+    await trx.schema
+      .createTable('prompt_history')
+      .addColumn('prompt_sequence', type.integer, (c) =>
+        c.primaryKey().references('prompts.sequence').onDelete('cascade'),
+      )
+      .addColumn('prompt_id', type.key, (c) => c.notNull())
+      .addColumn('owner', type.key, (c) => c.notNull())
+      .addColumn('caller', type.key, (c) => c.notNull())
+      .addColumn('visible', type.flag, (c) => c.notNull())
+      .addColumn('finish_order', type.integer, (c) => c.notNull())
+      .addColumn('text', type.longText, (c) => c.notNull())
+      .execute()
+    await trx.schema
+      .createTable('prompt_logs')
+      .addColumn('prompt_sequence', type.integer, (c) => c.notNull().references('prompts.sequence').onDelete('cascade'))
+      .addColumn('line', type.integer, (c) => c.notNull())
+      .addColumn('at', type.integer, (c) => c.notNull())
+      .addColumn('text', type.longText, (c) => c.notNull())
+      .addPrimaryKeyConstraint('prompt_logs_pk', ['prompt_sequence', 'line'])
+      .execute()
+    // No foreign key: the files of a replaced prompt stay, as they stay on the worker.
+    await trx.schema
+      .createTable('prompt_files')
+      .addColumn('sequence', type.integer, (c) => c.primaryKey())
+      .addColumn('prompt_id', type.key, (c) => c.notNull())
+      .addColumn('owner', type.key, (c) => c.notNull())
+      .addColumn('worker_id', type.key, (c) => c.notNull())
+      .addColumn('token', type.key, (c) => c.notNull())
+      .addColumn('type', type.key, (c) => c.notNull())
+      .addColumn('subfolder', type.shortText, (c) => c.notNull())
+      .addColumn('filename', type.key, (c) => c.notNull())
+      .execute()
+    await trx.schema
+      .createTable('records')
+      .addColumn('collection', type.key, (c) => c.notNull())
+      .addColumn('id', type.key, (c) => c.notNull())
+      .addColumn('version', type.integer, (c) => c.notNull())
+      .addColumn('index_key', type.key)
+      .addColumn('due_at', type.integer)
+      .addColumn('value', type.longText, (c) => c.notNull())
+      .addPrimaryKeyConstraint('records_pk', ['collection', 'id'])
+      .execute()
+    await trx.schema
+      .createTable('leases')
+      .addColumn('name', type.key, (c) => c.primaryKey())
+      .addColumn('holder', type.key, (c) => c.notNull())
+      .addColumn('fence', type.integer, (c) => c.notNull())
+      .addColumn('expires_at', type.integer, (c) => c.notNull())
+      .execute()
+    await trx.schema
+      .createTable('counters')
+      .addColumn('name', type.key, (c) => c.primaryKey())
+      .addColumn('value', type.integer, (c) => c.notNull())
+      .execute()
+    await trx
+      .insertInto('counters')
+      .values(counterNames.map((name) => ({ name, value: 0 })))
+      .execute()
+    await createIndexes(trx)
+  },
+}
+
+/** One for each way of reading that must not look at every prompt; the columns with `=` come first, then the order. */
+async function createIndexes(trx: Transaction<Schema>): Promise<void> {
+  const indexes: [table: keyof Schema, name: string, columns: string[]][] = [
+    ['prompts', 'prompts_gateway_job', ['gateway_job_id']],
+    ['prompts', 'prompts_by_creation', ['admitted', 'status', 'created_at']],
+    ['prompts', 'prompts_by_duration', ['admitted', 'status', 'duration']],
+    ['prompts', 'prompts_of_owner_by_creation', ['owner', 'admitted', 'status', 'created_at']],
+    ['prompts', 'prompts_of_owner_by_duration', ['owner', 'admitted', 'status', 'duration']],
+    ['prompts', 'prompts_of_workflow', ['workflow_id', 'admitted', 'status', 'owner', 'created_at']],
+    ['prompts', 'prompts_by_finish', ['finish_order']],
+    ['prompts', 'prompts_by_age', ['finished_at']],
+    ['prompts', 'prompts_untold', ['told', 'finished_at']],
+    ['prompt_history', 'history_by_finish', ['visible', 'finish_order']],
+    ['prompt_history', 'history_of_owner', ['owner', 'visible', 'finish_order']],
+    ['prompt_history', 'history_of_caller', ['caller']],
+    ['prompt_files', 'files_by_name', ['filename', 'type', 'sequence']],
+    ['prompt_files', 'files_of_owner', ['filename', 'type', 'owner', 'sequence']],
+    ['prompt_files', 'files_of_token', ['filename', 'type', 'token', 'sequence']],
+    ['prompt_files', 'files_of_worker', ['filename', 'type', 'worker_id', 'sequence']],
+    ['prompt_files', 'files_of_prompt', ['prompt_id', 'filename', 'type', 'owner', 'sequence']],
+    ['records', 'records_by_index', ['collection', 'index_key']],
+    ['records', 'records_due', ['collection', 'due_at', 'id']],
+  ]
+  for (const [table, name, columns] of indexes) {
+    await trx.schema.createIndex(name).on(table).columns(columns).execute()
+  }
+}
