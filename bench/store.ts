@@ -31,6 +31,7 @@ function prompt(at: number): NewPrompt {
       outputs: ['9'],
       nodeCount: 30,
       hasPaidNodes: false,
+      sizes: [],
       pinnedWorkerIds: [],
     },
     workflowId: undefined,

@@ -17,6 +17,5 @@ export const openIdentity = (address: string): Identity => ({
 
 /** One name for one machine: a client may post over `::1` and listen over `127.0.0.1`. */
 function plainAddress(address: string): string {
-  const bare = address.replace(/^::ffff:/i, '')
-  return bare === '::1' || bare.startsWith('127.') ? 'loopback' : bare
+  return address === '::1' || address.startsWith('127.') ? 'loopback' : address
 }

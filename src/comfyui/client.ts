@@ -113,7 +113,8 @@ export function createComfyClient(options: ComfyClientOptions): ComfyClient {
       const answer = await pool.request({
         method: request.method as Dispatcher.HttpMethod, // undici types the common methods, and sends any.
         path: endpoint.basePath + request.path,
-        headers: { ...endpoint.headers, ...request.headers },
+        // What the operator set wins over what a client may have sent along.
+        headers: { ...request.headers, ...endpoint.headers },
         body: request.body ?? null,
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,

@@ -29,7 +29,6 @@ export class HeldMessages implements Relievable {
   readonly #file: SpoolFile
   readonly #messages = new Set<HeldMessage>()
   readonly #latest = new Map<ReplaceableKind, HeldMessage>()
-  #lastKept: HeldMessage | undefined
 
   constructor(budget: HoldBudget, file: SpoolFile) {
     this.#budget = budget
@@ -49,9 +48,6 @@ export class HeldMessages implements Relievable {
       const replaced = this.#latest.get(kind)
       if (replaced) this.remove(replaced)
       this.#latest.set(kind, message)
-    } else {
-      if (kind === 'executing' && this.#lastKept?.kind === 'executing') this.remove(this.#lastKept)
-      this.#lastKept = message
     }
     if (this.#messages.size === 0) {
       this.#budget.enter(this)
@@ -76,7 +72,7 @@ export class HeldMessages implements Relievable {
     if (!this.#messages.delete(message)) return
     if (isReplaceable(message.kind)) {
       if (this.#latest.get(message.kind) === message) this.#latest.delete(message.kind)
-    } else if (this.#lastKept === message) this.#lastKept = undefined
+    }
     this.#budget.take(-(ENTRY_BYTES + (message.span === undefined ? message.bytes : 0)))
     if (message.span !== undefined) this.#file.release()
     if (this.#messages.size === 0) {

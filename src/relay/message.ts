@@ -5,7 +5,7 @@ import { isExecutingNull, parseWorkerMessage, terminalTypeOf } from '../comfyui/
 
 /**
  * - `progress`, `progress_state`, `preview`: a later one of the same kind replaces it
- * - `executing`: replaced by the next when nothing else that is kept lies between
+ * - `executing`: all are kept while memory allows, since clients count from them which nodes ran
  * - `start`, `essential`: never dropped (`execution_start`, `executed`, errors, what ends a prompt)
  * - `result`: pictures that are output; never dropped, but may wait on disk
  * - `other`: kept in order while memory allows

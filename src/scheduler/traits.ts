@@ -15,6 +15,8 @@ export interface PromptTraits {
   outputs: readonly string[]
   /** Nodes of the graph, for progress. */
   nodeCount: number
+  /** Numbers of the graph that say how large its pictures are (`width`, `height`, `batch_size`, …), in its order. */
+  sizes: readonly number[]
   /** True when a class is a paid partner node (`api_node` in object_info). */
   hasPaidNodes: boolean
   /** Workers that hold a file which a literal names; empty when any worker will do. */

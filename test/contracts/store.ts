@@ -56,6 +56,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
           combos: [{ classType: 'A', input: 'ckpt_name', value: 'ünï\\code.safetensors' }],
           outputs: ['9', '12'],
           nodeCount: 12,
+          sizes: [512],
           hasPaidNodes: true,
           pinnedWorkerIds: ['w7'],
         }

@@ -53,14 +53,14 @@ describe('held messages', () => {
     expect(budget.usedBytes).toBe(0)
   })
 
-  it('keep the last of executing messages that follow each other, and all others', () => {
+  it('keep every executing message: clients count from them which nodes ran', () => {
     const { add, drain } = hold({ limit: 100_000 })
     add('executing', 'e1')
     add('progress', 'p')
     add('executing', 'e2')
     add('essential', 'executed')
     add('executing', 'e3')
-    expect(drain()).toEqual(['p', 'e2', 'executed', 'e3'])
+    expect(drain()).toEqual(['e1', 'p', 'e2', 'executed', 'e3'])
   })
 
   it('stay below the bound: progress goes, results wait on disk and come back in order', () => {

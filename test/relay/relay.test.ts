@@ -212,6 +212,8 @@ describe('prompts of one client that run at the same time', () => {
       'execution_success b',
       'executing b:null',
       'execution_start a',
+      'executing a:1',
+      'executing a:2',
       'executing a:3',
       'progress a:3',
       'executed a:3',

@@ -1,0 +1,657 @@
+import type { Logger } from 'pino'
+import type { Sealer } from '../auth/sealer.ts'
+import { WorkerCallError } from '../comfyui/client.ts'
+import { decodeFrame, encodeFrame, isResultFrame, withPromptId } from '../comfyui/frames.ts'
+import {
+  isExecutingNull,
+  promptIdOf,
+  type RemoteQueue,
+  terminalTypeOf,
+  type WorkerMessage,
+} from '../comfyui/protocol.ts'
+import { quotePython } from '../comfyui/python-json.ts'
+import { member, parseJson, stringValue } from '../comfyui/raw-json.ts'
+import { Splicer } from '../comfyui/raw-json-edit.ts'
+import type { WorkerDisks } from '../files/disks.ts'
+import { fileRecordsIn, readFileLiteral, renameRecord, type WorkerFile } from '../files/names.ts'
+import type { Attempt, PromptBody, PromptStore } from '../store/store.ts'
+import type { InFlight, Worker } from '../workers/worker.ts'
+import { retryUntil } from './durably.ts'
+import type { PromptEvents } from './events.ts'
+import { type MappedEntry, mapHistoryEntry, renameId } from './history-entry.ts'
+import { frameOf, startData } from './outcome.ts'
+import type { Prompt } from './prompt.ts'
+import { bodyForWorker, shownParts } from './prompt-body.ts'
+import type { PromptQueue } from './queue.ts'
+
+/** What became of the dispatch, for the one who submitted and waits. */
+export type DispatchVerdict =
+  /** The worker has it; `answer` is the text of its 200. */
+  | { kind: 'accepted'; answer: string }
+  /** The worker's own 400. */
+  | { kind: 'refused'; text: string }
+  /** Neither: it waits again, or ended otherwise. */
+  | { kind: 'none' }
+
+/** Why an attempt is over without a result. */
+export interface Failed {
+  /** The attempt may have begun to run. */
+  sent: boolean
+  /** Its worker died while it ran. */
+  workerDied: boolean
+  reason: string
+}
+
+/** What the run leaves to the dispatcher to decide. */
+export interface RunOwner {
+  refused(run: AttemptRun, text: string): Promise<void>
+  failed(run: AttemptRun, failure: Failed): Promise<void>
+  /** The worker's entry is there; true when the dispatcher took the prompt elsewhere instead of ending it. */
+  reroute(run: AttemptRun, entry: MappedEntry): Promise<boolean>
+  over(run: AttemptRun): void
+  /** A worker has confirmed or given back a prompt, so it may have room. */
+  hasRoom(): void
+  /** A prompt could not be claimed: no more are, for a moment. */
+  storeFailed(): void
+  callFailed(worker: Worker, error: WorkerCallError): void
+  callSucceeded(worker: Worker): void
+  lookAtQueue(worker: Worker): void
+  hearAgain(worker: Worker): void
+}
+
+export interface RunServices {
+  queue: PromptQueue
+  store: PromptStore
+  events: PromptEvents
+  disks: WorkerDisks
+  sealer: Sealer
+  owner: RunOwner
+  /** True for a token that stands for this worker's disk. */
+  isTokenOf(worker: Worker, token: string): boolean
+  promptTimeoutMs: number
+  fence: () => number
+  log: Logger
+  now: () => number
+  signal: AbortSignal
+}
+
+/**
+ * - `claiming`, `posting`: on its way. `unsure`: the call broke and nobody knows whether it arrived.
+ * - `accepted`: in the worker's queue. `running`: it has started.
+ * - `ending`: its result is being fetched and stored. `leaving`: it is over without one, and goes elsewhere or fails.
+ */
+export type RunPhase = 'claiming' | 'posting' | 'unsure' | 'accepted' | 'running' | 'ending' | 'leaving' | 'over'
+
+/** Between the two looks that make sure that a call in doubt has not arrived. */
+const SECOND_LOOK_MS = 300
+/** A terminal message without the `executing null` behind it is believed after this. */
+const NULL_GRACE_MS = 1_000
+const HISTORY_RETRY_MS = 250
+/** History is written before the last message, so an answer without it means that it is gone. */
+const HISTORY_TRIES = 4
+
+/** One attempt: brings a prompt to a worker, follows it there, and brings the result back. */
+export class AttemptRun {
+  readonly prompt: Prompt
+  readonly worker: Worker
+  readonly verdict: Promise<DispatchVerdict>
+  attempt: Attempt | undefined
+  #phase: RunPhase = 'claiming'
+  readonly #services: RunServices
+  readonly #log: Logger
+  #tellVerdict: (verdict: DispatchVerdict) => void = () => undefined
+  #isCancelled = false
+  #isLost = false
+  #lostReason = ''
+  /** Ends the calls that ask the worker for the result. */
+  readonly #calls = new AbortController()
+  #startTold = false
+  #terminalText: string | undefined
+  #acceptedAt = 0
+  #unsureSince = 0
+  #absentSince: number | undefined
+  #unheardLooks = 0
+  #heardAt = 0
+  readonly #cachedNodes = new Set<string>()
+  readonly #toldOutputs = new Set<string>()
+  readonly #tokens = new Map<string, string>()
+  readonly #tasks: (() => void | Promise<void>)[] = []
+  #isWorking = false
+  readonly #slot: InFlight
+
+  /** `slot` was reserved on the worker when it was chosen. */
+  constructor(prompt: Prompt, worker: Worker, slot: InFlight, services: RunServices) {
+    this.prompt = prompt
+    this.worker = worker
+    this.#slot = slot
+    this.#services = services
+    this.#log = services.log.child({ promptId: prompt.promptId, workerId: worker.id })
+    this.verdict = new Promise((resolve) => {
+      this.#tellVerdict = resolve
+    })
+  }
+
+  get phase(): RunPhase {
+    return this.#phase
+  }
+
+  get upstreamId(): string {
+    return this.prompt.record.upstreamId
+  }
+
+  get isCancelled(): boolean {
+    return this.#isCancelled
+  }
+
+  /** The frames of this run reached the client from its start on. */
+  get wasStartTold(): boolean {
+    return this.#startTold
+  }
+
+  /** Claims, posts, and settles what comes of it. The worker's slot is reserved already. Does not throw. */
+  async start(why: string): Promise<void> {
+    const { queue, store, owner } = this.#services
+    try {
+      this.attempt = await queue.claim(this.prompt, {
+        workerId: this.worker.id,
+        fence: this.#services.fence(),
+        log: why,
+      })
+      const body = this.attempt && (await store.readBody(this.prompt.promptId))
+      if (!body) return this.#close()
+      await this.#post(body)
+    } catch (error) {
+      if (error instanceof WorkerCallError) return this.#postFailed(error)
+      this.#log.error({ err: error }, 'a prompt could not be dispatched')
+      if (!this.attempt) {
+        owner.storeFailed()
+        return this.#close()
+      }
+      await owner.failed(this, { sent: false, workerDied: false, reason: 'it could not be read' })
+      this.#close()
+    }
+  }
+
+  /** Takes up an attempt that another process left: nobody knows yet what became of it. */
+  adopt(attempt: Attempt): void {
+    this.attempt = attempt
+    this.#becomeUnsure()
+    this.#tellVerdict({ kind: 'none' })
+  }
+
+  /** The worker says something about this prompt. */
+  hear(message: WorkerMessage, text: string): void {
+    this.#do(() => this.#hear(message, text))
+  }
+
+  /** A binary frame of this prompt. */
+  seeFrame(bytes: Buffer): void {
+    this.#do(() => this.#frame(bytes))
+  }
+
+  /** The worker's queue as it was some time after `askedAt`. */
+  queueSeen(queue: RemoteQueue, askedAt: number): void {
+    this.#do(() => this.#queueSeen(queue, askedAt))
+  }
+
+  /** The worker is given up. */
+  async lost(reason: string): Promise<void> {
+    if (this.#phase === 'over' || this.#phase === 'leaving') return
+    this.#isLost = true
+    this.#lostReason = reason
+    this.#calls.abort()
+    if (this.#phase === 'ending') return // Whoever fetches the result notices.
+    const ran = this.#phase === 'running'
+    await this.#giveUp({ sent: ran || this.#phase === 'unsure', workerDied: ran, reason })
+  }
+
+  /** Milliseconds since its worker said anything about it, while it runs. */
+  quietMs(now: number): number {
+    return this.#phase === 'running' ? now - this.#heardAt : 0
+  }
+
+  /** Its worker does not get on with it: stopped there, as far as it can be, and tried elsewhere. */
+  async stall(reason: string): Promise<void> {
+    if (this.#phase !== 'running') return
+    this.prompt.avoided.add(this.worker.id)
+    await this.#askToStop('interrupt')
+    if (this.#phase === 'running') await this.#giveUp({ sent: true, workerDied: true, reason })
+  }
+
+  /** Takes a prompt back that is on the worker but does not run: without trace, its messages are dropped. */
+  async cancel(): Promise<void> {
+    if (this.#isOver()) return
+    this.#isCancelled = true
+    this.#services.queue.note(this.prompt.promptId, 'to be deleted; its worker is asked to drop it')
+    await this.#askToStop('delete')
+    this.#services.owner.lookAtQueue(this.worker)
+  }
+
+  /** Stops it if it runs. The end comes as the worker's own `execution_interrupted`. */
+  async interrupt(): Promise<void> {
+    if (this.#phase !== 'running') return
+    this.prompt.isInterrupted = true
+    await this.#askToStop('interrupt')
+  }
+
+  async #post(body: PromptBody): Promise<void> {
+    const { owner } = this.#services
+    this.#phase = 'posting'
+    const text = bodyForWorker(body, {
+      upstreamId: this.upstreamId,
+      upstreamClientId: this.worker.config.upstreamClientId,
+      info: this.worker.info,
+      ownName: (literal) => this.#ownName(literal),
+      sealer: this.#services.sealer,
+    })
+    const reply = await this.worker.client.submit(text, { timeoutMs: this.#services.promptTimeoutMs })
+    if (reply.kind === 'refused') {
+      owner.callSucceeded(this.worker)
+      if (this.#phase !== 'posting') return // Given up meanwhile.
+      this.#phase = 'leaving'
+      this.#release()
+      await owner.refused(this, reply.text)
+      return this.#close()
+    }
+    if (reply.upstreamId !== this.upstreamId) {
+      throw new WorkerCallError('protocol', 'POST /prompt answered with the id of another prompt')
+    }
+    // It may run already, or have ended: its messages travel on another connection than this answer.
+    owner.callSucceeded(this.worker)
+    this.#accepted()
+    this.#tellVerdict({ kind: 'accepted', answer: reply.text })
+  }
+
+  async #postFailed(error: WorkerCallError): Promise<void> {
+    const { owner } = this.#services
+    this.prompt.avoided.add(this.worker.id)
+    owner.callFailed(this.worker, error)
+    if (this.#phase !== 'posting') return
+    this.#log.warn({ err: error }, 'a prompt could not be sent')
+    if (!error.mayHaveArrived) {
+      return this.#giveUp({ sent: false, workerDied: false, reason: `it could not be reached (${error.message})` })
+    }
+    this.#becomeUnsure()
+    owner.lookAtQueue(this.worker)
+  }
+
+  #becomeUnsure(): void {
+    this.#phase = 'unsure'
+    this.#unsureSince = this.#services.now()
+    this.#absentSince = undefined
+  }
+
+  #accepted(): void {
+    if (this.#phase === 'running' || this.#isOver()) return
+    this.#phase = 'accepted'
+    this.#acceptedAt = this.#services.now()
+    this.#slot.phase = 'accepted'
+    this.#services.owner.hasRoom()
+  }
+
+  async #hear(message: WorkerMessage, text: string): Promise<void> {
+    if (this.#isOver() || message.type === 'status') return
+    this.#heardAt = this.#services.now()
+    if (isExecutingNull(message)) return this.#conclude()
+    if (terminalTypeOf(message)) {
+      this.#terminalText = text
+      setTimeout(() => this.#do(() => this.#conclude()), NULL_GRACE_MS).unref()
+      return
+    }
+    if (message.type === 'execution_start' || this.#phase !== 'running') this.#runs()
+    if (this.#isCancelled) return
+    this.#noteProgress(message)
+    const mapped = await this.#mapMessage(message, text)
+    if (mapped === undefined) return
+    if (message.type === 'execution_start') this.#startTold = true
+    else this.#tellStart()
+    const kind = promptIdOf(message) === undefined && message.type !== 'executing' ? 'workerMessage' : 'message'
+    this.#services.events.publish({ kind, prompt: this.prompt.ref, type: message.type, text: mapped })
+  }
+
+  #frame(bytes: Buffer): void {
+    if (this.#phase !== 'running' || this.#isCancelled) return
+    this.#heardAt = this.#services.now()
+    const frame = decodeFrame(bytes)
+    if (!frame) return
+    this.#tellStart()
+    const own = frame.kind === 'image-with-metadata' ? encodeFrame(withPromptId(frame, this.prompt.promptId)) : bytes
+    this.#services.events.publish({
+      kind: 'frame',
+      prompt: this.prompt.ref,
+      bytes: own,
+      isResult: isResultFrame(frame),
+    })
+  }
+
+  #queueSeen(queue: RemoteQueue, askedAt: number): void | Promise<void> {
+    if (this.#phase === 'claiming' || this.#phase === 'posting' || this.#isOver()) return
+    if (askedAt < this.#acceptedAt) return
+    const isRunning = queue.running.some(({ id }) => id === this.upstreamId)
+    const isPending = queue.pending.some(({ id }) => id === this.upstreamId)
+    if (isRunning || isPending) {
+      this.#absentSince = undefined
+      if (this.#isCancelled) return this.#askToStop(isRunning ? 'interrupt' : 'delete')
+      if (this.#phase === 'unsure') {
+        this.#services.queue.note(this.prompt.promptId, `found in the queue of ${this.worker.config.name}`)
+        this.#accepted()
+      }
+      if (isRunning) return this.#seenRunning()
+      return
+    }
+    return this.#absent(askedAt)
+  }
+
+  #seenRunning(): void | Promise<void> {
+    const isNew = this.#phase !== 'running'
+    if (isNew) this.#runs()
+    if (this.prompt.isInterrupted) return this.#askToStop('interrupt')
+    if (this.#startTold) return
+    // Its start was said while nobody listened, or the worker has forgotten our socket.
+    this.#unheardLooks++
+    this.#tellStart()
+    if (this.#unheardLooks > 1 || isNew) this.#services.owner.hearAgain(this.worker)
+  }
+
+  /** It is in the worker's queue no more (or not yet): only history can tell. */
+  async #absent(askedAt: number): Promise<void> {
+    const answer = await this.#readHistory({ tries: 1 })
+    if (answer === 'unknown' || this.#isOver()) return
+    if (answer !== undefined) return this.#conclude(answer)
+    if (this.#phase === 'unsure' && !this.#isCancelled) {
+      // A call that broke may still be on its way through the worker's event loop: look once more.
+      if (this.#absentSince === undefined || askedAt < this.#unsureSince) {
+        this.#absentSince = askedAt
+        setTimeout(() => this.#services.owner.lookAtQueue(this.worker), SECOND_LOOK_MS).unref()
+        return
+      }
+      return this.#giveUp({ sent: true, workerDied: false, reason: 'its worker does not have it' })
+    }
+    if (this.#isCancelled) return this.#endCancelled()
+    if (this.#terminalText !== undefined) return this.#conclude()
+    return this.#giveUp({
+      sent: this.#phase === 'running',
+      workerDied: this.#phase === 'running',
+      reason: 'its worker has forgotten it',
+    })
+  }
+
+  #runs(): void {
+    if (this.#phase === 'running') return
+    this.#accepted()
+    this.#phase = 'running'
+    this.#acceptedAt = this.#services.now()
+    this.#heardAt = this.#acceptedAt
+    this.#slot.phase = 'running'
+    const { queue } = this.#services
+    const attempt = this.attempt
+    if (!attempt || this.#isCancelled) return
+    queue.started(this.prompt, attempt).catch((error: unknown) => {
+      this.#log.warn({ err: error }, 'the start of a prompt could not be stored')
+    })
+  }
+
+  /** Sees to it that the client hears `execution_start` before anything else. */
+  #tellStart(): void {
+    if (this.#startTold || this.#isCancelled) return
+    this.#startTold = true
+    const text = frameOf('execution_start', startData(this.prompt.promptId, Date.now()))
+    this.#services.events.publish({ kind: 'message', prompt: this.prompt.ref, type: 'execution_start', text })
+  }
+
+  #noteProgress({ type, data }: WorkerMessage): void {
+    const { progress } = this.prompt
+    if (type === 'execution_start') this.prompt.resetProgress()
+    if (type === 'execution_cached' && Array.isArray(data.nodes)) {
+      for (const node of data.nodes) if (typeof node === 'string') this.#cachedNodes.add(node)
+      progress.finishedNodes = this.#cachedNodes.size
+    }
+    if (type === 'executing' && typeof data.node === 'string') {
+      if (progress.node !== undefined && progress.node !== data.node) progress.finishedNodes++
+      Object.assign(progress, { node: data.node, value: 0, max: 0 })
+    }
+    if (type === 'progress' && typeof data.value === 'number' && typeof data.max === 'number') {
+      Object.assign(progress, { value: data.value, max: data.max })
+    }
+  }
+
+  /** The frame in the clients' form; undefined when it cannot be read. */
+  async #mapMessage(message: WorkerMessage, source: string): Promise<string | undefined> {
+    let text = renameId(source, this.prompt.record)
+    if (message.type === 'executing' && promptIdOf(message) === undefined) {
+      // After a reconnect a worker names the node but not the prompt.
+      const node = typeof message.data.node === 'string' ? quotePython(message.data.node) : 'null'
+      text = frameOf(
+        'executing',
+        `{"node": ${node}, "display_node": ${node}, "prompt_id": ${quotePython(this.prompt.promptId)}}`,
+      )
+    }
+    if (!text.includes('"filename"')) {
+      if (message.type === 'executed' && typeof message.data.node === 'string') this.#toldOutputs.add(message.data.node)
+      return text
+    }
+    try {
+      const data = member(parseJson(text), 'data')
+      const node = stringValue(member(data, 'node')) ?? ''
+      const splicer = new Splicer(text)
+      for (const record of fileRecordsIn(data)) {
+        renameRecord(splicer, record, await this.#tokenFor(record.file, node), { url: false })
+      }
+      if (message.type === 'executed') this.#toldOutputs.add(node)
+      return splicer.apply()
+    } catch (error) {
+      this.#log.warn({ err: error, type: message.type }, 'a message could not be read')
+      return undefined
+    }
+  }
+
+  async #tokenFor(file: WorkerFile, nodeId: string): Promise<string> {
+    const key = `${file.type}/${file.subfolder}/${file.filename}`
+    const known = this.#tokens.get(key)
+    if (known !== undefined) return known
+    const { disks } = this.#services
+    const token = await retryUntil(this.#services.signal, () =>
+      disks.tokenFor(this.worker, file, { promptId: this.prompt.promptId, isCached: this.#cachedNodes.has(nodeId) }),
+    )
+    this.#tokens.set(key, token)
+    return token
+  }
+
+  /** Fetches, maps and stores the result; the terminal messages follow from the stored entry. */
+  async #conclude(known?: string): Promise<void> {
+    if (this.#isOver()) return
+    this.#runs()
+    this.#phase = 'ending'
+    this.#release()
+    const answer = known ?? (await this.#readHistory({ tries: HISTORY_TRIES }))
+    if (answer === 'unknown') {
+      // Without a result when the worker is lost; when the gateway stops, the next process asks again.
+      return this.#isLost ? this.#giveUp({ sent: true, workerDied: true, reason: this.#lostReason }) : undefined
+    }
+    if (this.#isCancelled) return this.#endCancelled()
+    const { store, queue, owner, signal } = this.#services
+    const prompt = this.prompt
+    const attempt = this.attempt
+    if (!attempt) return this.#close()
+    const body = await retryUntil(signal, () => store.readBody(prompt.promptId))
+    const entry = body && answer !== undefined ? await this.#mapAnswer(answer, body) : undefined
+    if (!entry) {
+      return this.#giveUp({ sent: true, workerDied: false, reason: 'its result is not in the history of its worker' })
+    }
+    if (await owner.reroute(this, entry)) return this.#close()
+    await retryUntil(signal, async () => {
+      await queue.publish(prompt)
+      await queue.finish(
+        prompt,
+        attempt.number,
+        {
+          status: entry.status,
+          reason: entry.reason,
+          history: entry.text,
+          summary: entry.summary,
+          files: entry.files,
+        },
+        { messages: this.#finalMessages(entry), log: `${entry.status} on ${this.worker.config.name}` },
+      )
+    })
+    this.#close()
+  }
+
+  async #mapAnswer(answer: string, body: PromptBody): Promise<MappedEntry | undefined> {
+    try {
+      const root = parseJson(answer)
+      this.#readCachedNodes(member(root, this.upstreamId))
+      const outputs = member(member(root, this.upstreamId), 'outputs')
+      if (outputs?.kind === 'object') {
+        for (const { key: node, value } of outputs.members) {
+          for (const { file } of fileRecordsIn(value)) await this.#tokenFor(file, node)
+        }
+      }
+      const { record } = this.prompt
+      return mapHistoryEntry({
+        answer,
+        prompt: record,
+        graph: shownParts(body.text, record.clientId, record.createdAt).graph,
+        workerId: this.worker.id,
+        tokenOf: (file) =>
+          this.#tokens.get(`${file.type}/${file.subfolder}/${file.filename}`) ?? this.worker.config.token,
+      })
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the history of a prompt could not be read')
+      return undefined
+    }
+  }
+
+  /** Messages that were missed tell it too. */
+  #readCachedNodes(entry: ReturnType<typeof member>): void {
+    const messages = member(member(entry, 'status'), 'messages')
+    if (messages?.kind !== 'array') return
+    for (const item of messages.items) {
+      if (item.kind !== 'array' || stringValue(item.items[0]) !== 'execution_cached') continue
+      const nodes = member(item.items[1], 'nodes')
+      if (nodes?.kind !== 'array') continue
+      for (const node of nodes.items) {
+        const id = stringValue(node)
+        if (id !== undefined) this.#cachedNodes.add(id)
+      }
+    }
+  }
+
+  /** What the client has not heard yet, the terminal message last. */
+  #finalMessages(entry: MappedEntry): string[] {
+    const frames: string[] = []
+    const { promptId } = this.prompt
+    if (!this.#startTold) frames.push(frameOf('execution_start', startData(promptId, Date.now())))
+    for (const { nodeId, data } of entry.executed) {
+      if (!this.#toldOutputs.has(nodeId)) frames.push(frameOf('executed', data))
+    }
+    if (this.#terminalText !== undefined) frames.push(renameId(this.#terminalText, this.prompt.record))
+    else if (entry.terminal) frames.push(frameOf(entry.terminal.type, entry.terminal.data))
+    else frames.push(frameOf('execution_success', startData(promptId, Date.now())))
+    return frames
+  }
+
+  /** Text of the answer, undefined when the worker has no entry, 'unknown' when it could not be asked. */
+  async #readHistory(options: { tries: number }): Promise<string | undefined | 'unknown'> {
+    const { signal, owner } = this.#services
+    let answered = 0
+    for (let pauseMs = HISTORY_RETRY_MS; !this.#isLost && !signal.aborted; pauseMs = Math.min(pauseMs * 2, 2_000)) {
+      try {
+        const answer = await this.worker.client.history(this.upstreamId, { signal: this.#calls.signal })
+        if (answer !== undefined) return answer
+        answered++
+        if (answered >= options.tries) return undefined
+      } catch (error) {
+        if (this.#isLost) return 'unknown'
+        if (error instanceof WorkerCallError) owner.callFailed(this.worker, error)
+        if (options.tries === 1) return 'unknown'
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs))
+    }
+    return 'unknown'
+  }
+
+  async #giveUp(failure: Failed): Promise<void> {
+    if (this.#phase === 'over' || this.#phase === 'leaving') return
+    this.#phase = 'leaving'
+    this.#release()
+    if (this.#isCancelled) return this.#endCancelled()
+    await this.#services.owner.failed(this, failure)
+    this.#close()
+  }
+
+  async #endCancelled(): Promise<void> {
+    const attempt = this.attempt
+    this.#phase = 'leaving'
+    this.#release()
+    if (attempt) {
+      await retryUntil(this.#services.signal, () =>
+        this.#services.queue.finish(
+          this.prompt,
+          attempt.number,
+          { status: 'cancelled', reason: 'deleted', history: undefined, summary: undefined, files: [] },
+          { messages: [], log: 'deleted' },
+        ),
+      )
+    }
+    this.#close()
+  }
+
+  async #askToStop(how: 'delete' | 'interrupt'): Promise<void> {
+    try {
+      if (how === 'delete') await this.worker.client.deletePending([this.upstreamId])
+      else await this.worker.client.interrupt(this.upstreamId)
+    } catch (error) {
+      if (error instanceof WorkerCallError) this.#services.owner.callFailed(this.worker, error)
+    }
+  }
+
+  #ownName(literal: string): string | undefined {
+    const read = readFileLiteral(literal)
+    return read && this.#services.isTokenOf(this.worker, read.token) ? read.ownName : undefined
+  }
+
+  /** Nothing that the worker says of it counts any more. */
+  #isOver(): boolean {
+    return this.#phase === 'over' || this.#phase === 'ending' || this.#phase === 'leaving'
+  }
+
+  /** Gives the slot back as soon as the worker is done with it: fetching the result must not keep it idle. */
+  #release(): void {
+    if (this.worker.inFlight.get(this.prompt.promptId) !== this.#slot) return
+    this.worker.release(this.prompt.promptId)
+    this.#services.owner.hasRoom()
+  }
+
+  #close(): void {
+    if (this.#phase === 'over') return
+    this.#phase = 'over'
+    this.#release()
+    this.#tellVerdict({ kind: 'none' })
+    this.#services.owner.over(this)
+  }
+
+  /** Resolves the verdict with the worker's refusal; the submitter answers with it. */
+  tellRefusal(text: string): void {
+    this.#tellVerdict({ kind: 'refused', text })
+  }
+
+  /** One thing after the other, in the order it was observed, without a wait where none is needed. */
+  #do(task: () => void | Promise<void>): void {
+    this.#tasks.push(task)
+    if (!this.#isWorking) void this.#work()
+  }
+
+  async #work(): Promise<void> {
+    this.#isWorking = true
+    for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
+      try {
+        const working = task()
+        if (working) await working
+      } catch (error) {
+        if (!this.#services.signal.aborted) this.#log.error({ err: error }, 'following a prompt failed')
+      }
+    }
+    this.#isWorking = false
+  }
+}

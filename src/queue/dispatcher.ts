@@ -1,0 +1,469 @@
+import type { Logger } from 'pino'
+import type { WorkerCallError } from '../comfyui/client.ts'
+import { decodeFrame, framePromptId } from '../comfyui/frames.ts'
+import { promptIdOf, type RemoteQueue, type WorkerMessage } from '../comfyui/protocol.ts'
+import { createMemoryNeeds } from '../scheduler/memory-needs.ts'
+import { type Placement, placementOf } from '../scheduler/placement.ts'
+import type { SelectionPolicy } from '../scheduler/policy.ts'
+import type { PromptTraits } from '../scheduler/traits.ts'
+import type { PromptId, WorkerId } from '../store/store.ts'
+import type { WorkerRegistry } from '../workers/registry.ts'
+import type { WorkerObserver } from '../workers/supervisor.ts'
+import type { InFlight, Worker } from '../workers/worker.ts'
+import { AttemptRun, type Failed, type RunOwner, type RunServices } from './attempt-run.ts'
+import { retryUntil } from './durably.ts'
+import type { MappedEntry } from './history-entry.ts'
+import { endedEntry, errorData, type Failure, frameOf, interruptedData, startData } from './outcome.ts'
+import type { Prompt } from './prompt.ts'
+import { shownParts } from './prompt-body.ts'
+import type { PromptQueue } from './queue.ts'
+import { readRefusal } from './refusal.ts'
+
+export interface DispatcherSettings {
+  maxAttempts: number
+  maxWorkerDeaths: number
+  rerunPaid: boolean
+  /** Milliseconds without a sign of a running prompt until it is given up there; 0: only told to the operator. */
+  stallMs: number
+}
+
+/** When a running prompt has been quiet for this long the operator is told; ms. */
+const STALL_ALERT_MS = 600_000
+/** Pause after a claim that the store did not take; ms. */
+const STORE_PAUSE_MS = 500
+
+export interface DispatcherOptions extends Omit<RunServices, 'owner' | 'isTokenOf'> {
+  queue: PromptQueue
+  registry: WorkerRegistry
+  policy: SelectionPolicy
+  settings: DispatcherSettings
+  log: Logger
+}
+
+/** A worker chosen and a slot on it taken, before the prompt is in the store. */
+export interface Reservation {
+  worker: Worker
+  slot: InFlight
+}
+
+/**
+ * Brings waiting prompts to workers and decides what follows when an attempt ends without a result. Choosing happens in
+ * one go without awaits, with a slot reserved at once; everything slow is in the runs.
+ */
+export class Dispatcher implements WorkerObserver, RunOwner {
+  readonly #options: DispatcherOptions
+  readonly #services: RunServices
+  readonly #runs = new Map<PromptId, AttemptRun>()
+  readonly #runsOf = new Map<WorkerId, Set<AttemptRun>>()
+  readonly #memoryNeeds = createMemoryNeeds()
+  readonly #alerted = new WeakSet<AttemptRun>()
+  #pausedUntil = 0
+  #isScheduled = false
+  #isStopped = false
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options
+    this.#services = {
+      ...options,
+      owner: this,
+      isTokenOf: (worker, token) => token === worker.config.token,
+    }
+  }
+
+  runOf(promptId: PromptId): AttemptRun | undefined {
+    return this.#runs.get(promptId)
+  }
+
+  /** Offers waiting prompts to workers soon; calls in the same turn are one. */
+  wake(): void {
+    if (this.#isScheduled || this.#isStopped) return
+    this.#isScheduled = true
+    setImmediate(() => {
+      this.#isScheduled = false
+      this.#offer()
+    })
+  }
+
+  /** Takes a slot on an idle worker that can run such a prompt, at once; undefined when there is none. */
+  reserveIdle(
+    traits: PromptTraits,
+    ids: { promptId: PromptId; upstreamId: string; avoided?: ReadonlySet<WorkerId> },
+  ): Reservation | undefined {
+    if (this.#isStopped) return undefined
+    const idle = this.#options.registry.list().filter((worker) => worker.isIdle && worker.isAvailable)
+    if (idle.length === 0) return undefined
+    const able = this.#placement(traits).able.filter((worker) => idle.includes(worker))
+    const worker = this.#choose(
+      able.filter((candidate) => !ids.avoided?.has(candidate.id)),
+      traits,
+    )
+    return worker && { worker, slot: worker.reserve(ids.promptId, ids.upstreamId) }
+  }
+
+  /** Gives a reservation back that no prompt came for. */
+  release({ worker, slot }: Reservation): void {
+    worker.release(slot.promptId)
+    this.wake()
+  }
+
+  /** Sends a prompt to the worker that was reserved for it. */
+  dispatch(prompt: Prompt, { worker, slot }: Reservation): AttemptRun {
+    const run = this.#newRun(prompt, worker, slot)
+    prompt.waitReason = undefined
+    void run.start(`to ${worker.config.name}, which holds ${worker.load - 1}`)
+    return run
+  }
+
+  /** Takes up what a former process had on workers; before the workers are watched. */
+  async adopt(prompts: readonly Prompt[]): Promise<void> {
+    for (const prompt of prompts) {
+      const { record } = prompt
+      const worker = record.workerId === undefined ? undefined : this.#options.registry.get(record.workerId)
+      const attempt = { promptId: record.promptId, number: record.attempt, workerId: record.workerId ?? '' }
+      if (!worker) {
+        await this.#options.queue.requeue(prompt, attempt, {
+          sent: true,
+          workerDied: false,
+          log: 'its worker is not there any more',
+        })
+        continue
+      }
+      const slot = worker.reserve(record.promptId, record.upstreamId)
+      this.#newRun(prompt, worker, slot).adopt(attempt)
+    }
+  }
+
+  /** Sends nothing more. Resolves when no call of a dispatch is under way, or when the signal aborts. */
+  async stop(signal: AbortSignal): Promise<void> {
+    this.#isStopped = true
+    const posting = [...this.#runs.values()].filter(({ phase }) => phase === 'claiming' || phase === 'posting')
+    const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+    await Promise.race([Promise.allSettled(posting.map((run) => run.verdict)), aborted])
+  }
+
+  // --- what workers say
+
+  message(worker: Worker, message: WorkerMessage, text: string): void {
+    const upstreamId = promptIdOf(message)
+    this.#runOn(worker, upstreamId)?.hear(message, text)
+  }
+
+  frame(worker: Worker, bytes: Buffer): void {
+    const frame = decodeFrame(bytes)
+    if (frame) this.#runOn(worker, framePromptId(frame))?.seeFrame(bytes)
+  }
+
+  queueSeen(worker: Worker, queue: RemoteQueue, askedAt: number): void {
+    const ours = new Set<string>()
+    for (const run of this.#on(worker)) {
+      ours.add(run.upstreamId)
+      run.queueSeen(queue, askedAt)
+      this.#noticeStall(run)
+    }
+    if (worker.stalledOn !== undefined && !queue.running.some(({ id }) => id === worker.stalledOn)) {
+      worker.stalledOn = undefined
+    }
+    const isForeign = ({ clientId }: { clientId: string | undefined }) => clientId !== worker.config.upstreamClientId
+    worker.foreignRunning = queue.running.filter(({ id, clientId }) => !ours.has(id) && isForeign({ clientId })).length
+    worker.foreignPending = queue.pending.filter(({ id, clientId }) => !ours.has(id) && isForeign({ clientId })).length
+    this.#clearStrays(worker, queue, ours)
+    this.wake()
+  }
+
+  lost(worker: Worker, reason: string): void {
+    worker.stalledOn = undefined
+    for (const run of [...this.#on(worker)]) void run.lost(`${worker.config.name} is given up: ${reason}`)
+  }
+
+  changed(): void {
+    this.wake()
+  }
+
+  // --- what runs leave to decide
+
+  async refused(run: AttemptRun, text: string): Promise<void> {
+    const { prompt, worker, attempt } = run
+    if (!attempt) return
+    const refusal = readRefusal(text)
+    prompt.avoided.add(worker.id)
+    if (refusal.isAboutWorker) {
+      await this.#options.registry.supervisor(worker.id)?.refreshCatalogue()
+      const { able } = this.#placement(prompt.record.traits)
+      if (able.some((other) => other.isUp && !prompt.avoided.has(other.id))) {
+        await this.#requeue(run, {
+          sent: false,
+          workerDied: false,
+          log: `${worker.config.name} lacks something: ${refusal.message}`,
+        })
+        return
+      }
+    }
+    if (!prompt.record.admitted) {
+      // Whoever submitted it still waits: the answer is theirs, and nothing of the prompt stays.
+      if (await this.#options.queue.discard(prompt)) return run.tellRefusal(text)
+    }
+    await this.fail(prompt, attempt.number, { type: 'refused_by_worker', message: refusal.message }, run.wasStartTold)
+  }
+
+  async failed(run: AttemptRun, failure: Failed): Promise<void> {
+    const { prompt, attempt } = run
+    if (!attempt) return
+    const verdict = this.#whyNotAgain(prompt, failure)
+    if (prompt.isInterrupted) return this.#endInterrupted(run)
+    if (verdict) return this.fail(prompt, attempt.number, verdict, run.wasStartTold)
+    await this.#requeue(run, { sent: failure.sent, workerDied: failure.workerDied, log: failure.reason })
+  }
+
+  async reroute(run: AttemptRun, entry: MappedEntry): Promise<boolean> {
+    const { prompt, worker } = run
+    if (entry.status !== 'failed' || !isOutOfMemory(entry)) return false
+    const { traits } = prompt.record
+    const vramBytes = worker.vramBytes ?? 0
+    this.#memoryNeeds.note(traits, vramBytes)
+    if (prompt.wasOutOfMemory || (traits.hasPaidNodes && !this.#options.settings.rerunPaid)) return false
+    const { able } = placementOf(this.#options.registry.list(), traits)
+    if (!able.some((other) => other.isUp && (other.vramBytes ?? 0) > vramBytes)) return false
+    prompt.wasOutOfMemory = true
+    await this.#requeue(run, {
+      sent: true,
+      workerDied: false,
+      log: `out of memory on ${worker.config.name}; once more on a worker with more`,
+    })
+    return true
+  }
+
+  over(run: AttemptRun): void {
+    if (this.#runs.get(run.prompt.promptId) === run) this.#runs.delete(run.prompt.promptId)
+    const siblings = this.#runsOf.get(run.worker.id)
+    siblings?.delete(run)
+    if (siblings?.size === 0) this.#runsOf.delete(run.worker.id)
+    this.wake()
+  }
+
+  storeFailed(): void {
+    this.#pausedUntil = this.#options.now() + STORE_PAUSE_MS
+    setTimeout(() => this.wake(), STORE_PAUSE_MS).unref()
+  }
+
+  hasRoom(): void {
+    this.wake()
+  }
+
+  callFailed(worker: Worker, error: WorkerCallError): void {
+    this.#options.registry.supervisor(worker.id)?.callFailed(error)
+  }
+
+  callSucceeded(worker: Worker): void {
+    this.#options.registry.supervisor(worker.id)?.callSucceeded()
+  }
+
+  lookAtQueue(worker: Worker): void {
+    this.#options.registry.supervisor(worker.id)?.lookAtQueue()
+  }
+
+  hearAgain(worker: Worker): void {
+    this.#options.registry.supervisor(worker.id)?.hearAgain()
+  }
+
+  /** Ends a prompt as failed, with a history entry that says why. */
+  async fail(prompt: Prompt, attemptNumber: number, failure: Failure, startTold: boolean): Promise<void> {
+    const at = Date.now()
+    await this.#endWith(prompt, attemptNumber, {
+      status: 'failed',
+      reason: failure.message,
+      terminal: ['execution_error', errorData(prompt.promptId, failure, at)],
+      startTold,
+    })
+  }
+
+  #endInterrupted(run: AttemptRun): Promise<void> {
+    const { prompt, attempt } = run
+    return this.#endWith(prompt, attempt?.number ?? 0, {
+      status: 'cancelled',
+      reason: 'interrupted',
+      terminal: ['execution_interrupted', interruptedData(prompt.promptId, Date.now())],
+      startTold: run.wasStartTold,
+    })
+  }
+
+  async #endWith(
+    prompt: Prompt,
+    attemptNumber: number,
+    end: {
+      status: 'failed' | 'cancelled'
+      reason: string
+      terminal: readonly [type: string, data: string]
+      startTold: boolean
+    },
+  ): Promise<void> {
+    const { queue, store, signal } = this.#options
+    const { record } = prompt
+    const start = ['execution_start', startData(prompt.promptId, record.startedAt ?? Date.now())] as const
+    await retryUntil(signal, async () => {
+      const body = await store.readBody(prompt.promptId)
+      const parts = body ? shownParts(body.text, record.clientId, record.createdAt) : { graph: '{}', extraData: '{}' }
+      await queue.publish(prompt)
+      await queue.finish(
+        prompt,
+        attemptNumber,
+        {
+          status: end.status,
+          reason: end.reason,
+          history: endedEntry(record, parts, [start, end.terminal]),
+          summary: `{"outputs_count": 0${end.status === 'failed' ? `, "execution_error": ${end.terminal[1]}` : ''}}`,
+          files: [],
+        },
+        {
+          messages: [...(end.startTold ? [] : [frameOf(...start)]), frameOf(...end.terminal)],
+          log: `${end.status}: ${end.reason}`,
+        },
+      )
+    })
+  }
+
+  #whyNotAgain(prompt: Prompt, failure: Failed): Failure | undefined {
+    const { settings } = this.#options
+    const { record } = prompt
+    if (!failure.sent) return undefined
+    const hasStarted = record.startedAt !== undefined
+    if (hasStarted && record.traits.hasPaidNodes && !settings.rerunPaid) {
+      return {
+        type: 'paid_not_rerun',
+        message: `It has paid nodes and may have used them, so it is not run again (${failure.reason})`,
+      }
+    }
+    if (failure.workerDied && record.workerDeaths + 1 >= settings.maxWorkerDeaths) {
+      return {
+        type: 'worker_crashed',
+        message: `${record.workerDeaths + 1} workers died while they ran it (${failure.reason})`,
+      }
+    }
+    if (record.sentAttempts + 1 >= settings.maxAttempts) {
+      return { type: 'too_many_attempts', message: `${record.sentAttempts + 1} attempts failed (${failure.reason})` }
+    }
+    return undefined
+  }
+
+  async #requeue(run: AttemptRun, why: { sent: boolean; workerDied: boolean; log: string }): Promise<void> {
+    const { attempt, prompt } = run
+    if (!attempt) return
+    await retryUntil(this.#options.signal, () => this.#options.queue.requeue(prompt, attempt, why))
+  }
+
+  #offer(): void {
+    const { queue, registry } = this.#options
+    if (this.#isStopped || queue.waitingCount === 0 || this.#options.now() < this.#pausedUntil) return
+    const workers = registry.list()
+    let open = workers.filter((worker) => worker.isAvailable)
+    // Prompts with the same needs are placed alike, so that a long line of them costs one look each.
+    const placements = new Map<string, Placement<Worker>>()
+    const chosen: [Prompt, Reservation][] = []
+    for (const prompt of queue.waiting) {
+      if (open.length === 0) break
+      const { traits, promptId, upstreamId } = prompt.record
+      const key = JSON.stringify([traits.classTypes, traits.combos, traits.pinnedWorkerIds, traits.sizes])
+      let placement = placements.get(key)
+      if (!placement) {
+        placement = this.#placement(traits)
+        placements.set(key, placement)
+      }
+      const candidates = this.#candidates(prompt, placement.able, open)
+      const worker = this.#choose(candidates, traits)
+      if (!worker) {
+        prompt.waitReason = placement.reason ?? 'the workers that can run it are busy or away'
+        continue
+      }
+      chosen.push([prompt, { worker, slot: worker.reserve(promptId, upstreamId) }])
+      open = open.filter((candidate) => candidate.isAvailable)
+    }
+    for (const [prompt, reservation] of chosen) this.dispatch(prompt, reservation)
+  }
+
+  /** Those that are open, leaving out what failed it while anything else can take it. */
+  #candidates(prompt: Prompt, able: readonly Worker[], open: readonly Worker[]): Worker[] {
+    const untried = able.filter((worker) => !prompt.avoided.has(worker.id))
+    if (!untried.some((worker) => worker.isUp)) {
+      prompt.avoided.clear()
+      return able.filter((worker) => open.includes(worker))
+    }
+    return untried.filter((worker) => open.includes(worker))
+  }
+
+  /** Who can run it, without devices that were too small for its like while there are larger ones. */
+  #placement(traits: PromptTraits): Placement<Worker> {
+    const placement = placementOf(this.#options.registry.list(), traits)
+    const tooSmallBytes = this.#memoryNeeds.tooSmallBytes(traits)
+    if (tooSmallBytes === 0) return placement
+    const large = placement.able.filter((worker) => (worker.vramBytes ?? 0) > tooSmallBytes)
+    return large.length > 0 ? { able: large, reason: undefined } : placement
+  }
+
+  #choose(candidates: readonly Worker[], traits: PromptTraits): Worker | undefined {
+    const plain = candidates.map((worker) => ({
+      id: worker.id,
+      weight: worker.config.weight,
+      slots: worker.config.slots,
+      load: worker.load,
+      dispatched: worker.dispatched,
+      worker,
+    }))
+    return this.#options.policy(plain, traits)?.worker
+  }
+
+  /** The run a message belongs to: by id, or the one that runs there. Other prompts' messages have none. */
+  #runOn(worker: Worker, upstreamId: string | undefined): AttemptRun | undefined {
+    for (const run of this.#on(worker)) {
+      if (upstreamId === undefined ? run.phase === 'running' : run.upstreamId === upstreamId) return run
+    }
+    return undefined
+  }
+
+  #on(worker: Worker): Iterable<AttemptRun> {
+    return this.#runsOf.get(worker.id) ?? []
+  }
+
+  #newRun(prompt: Prompt, worker: Worker, slot: InFlight): AttemptRun {
+    const run = new AttemptRun(prompt, worker, slot, this.#services)
+    this.#runs.set(prompt.promptId, run)
+    const siblings = this.#runsOf.get(worker.id)
+    if (siblings) siblings.add(run)
+    else this.#runsOf.set(worker.id, new Set([run]))
+    return run
+  }
+
+  /** A worker whose execution thread has died answers as before, but its queue does not move. */
+  #noticeStall(run: AttemptRun): void {
+    const { settings, log, now, queue } = this.#options
+    const quietMs = run.quietMs(now())
+    const limitMs = settings.stallMs || STALL_ALERT_MS
+    if (quietMs < limitMs || this.#alerted.has(run)) return
+    this.#alerted.add(run)
+    const reason = `nothing was heard of it for ${Math.round(quietMs / 1000)} s`
+    log.warn({ promptId: run.prompt.promptId, workerId: run.worker.id, quietMs }, 'a running prompt does not move')
+    queue.note(run.prompt.promptId, reason)
+    if (settings.stallMs === 0) return
+    run.worker.stalledOn = run.upstreamId
+    void run.stall(reason)
+  }
+
+  /** Prompts of ours on a worker that we have given up there: late, unwanted, and in the way. */
+  #clearStrays(worker: Worker, queue: RemoteQueue, ours: ReadonlySet<string>): void {
+    const isStray = ({ id, clientId }: { id: string; clientId: string | undefined }) =>
+      clientId === worker.config.upstreamClientId && !ours.has(id)
+    const pending = queue.pending.filter(isStray).map(({ id }) => id)
+    const running = queue.running.filter(isStray).map(({ id }) => id)
+    if (pending.length === 0 && running.length === 0) return
+    this.#options.log.warn({ workerId: worker.id, pending, running }, 'a worker holds prompts that were given up there')
+    const calls = [
+      ...(pending.length > 0 ? [worker.client.deletePending(pending)] : []),
+      ...running.map((id) => worker.client.interrupt(id)),
+    ]
+    Promise.all(calls).catch((error: unknown) => {
+      this.#options.log.warn({ workerId: worker.id, err: error }, 'given-up prompts could not be cleared')
+    })
+  }
+}
+
+function isOutOfMemory(entry: MappedEntry): boolean {
+  return /OutOfMemory|out of memory|Allocation on device/i.test(entry.terminal?.data ?? '')
+}
