@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { bareRoute, Ledger, MAX_RECORDED_BODY } from '../../src/demo/ledger.ts'
+import { bareRoute, Ledger, type LedgerEvent, MAX_RECORDED_BODY } from '../../src/demo/ledger.ts'
 import { createSimulatedWorker } from '../../src/demo/simulated-worker.ts'
 import { imagePrompt } from './prompts.ts'
 import { post, send, until } from './raw-client.ts'
@@ -24,6 +24,20 @@ describe('the ledger', () => {
     expect(runs.map(({ outcome }) => outcome)).toEqual(['success', 'success'])
     expect(runs.every(({ startedAt, endedAt }) => endedAt !== undefined && endedAt >= startedAt)).toBe(true)
     await worker.close()
+  })
+
+  it('tells of posted prompts and of runs as they happen', async () => {
+    const events: LedgerEvent[] = []
+    const worker = await createSimulatedWorker({ onLedgerEvent: (event) => events.push(event) })
+    const prompt = imagePrompt()
+    await post(worker.url, '/api/prompt', { prompt, prompt_id: 'p' })
+    await until(() => worker.queueRemaining === 0)
+    await worker.close()
+    expect(events).toMatchObject([
+      { kind: 'posted', body: JSON.stringify({ prompt, prompt_id: 'p' }) },
+      { kind: 'started', promptId: 'p' },
+      { kind: 'ended', promptId: 'p', outcome: 'success' },
+    ])
   })
 
   it('stays bounded', () => {

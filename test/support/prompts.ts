@@ -16,6 +16,7 @@ export function aPrompt(given: Partial<NewPrompt> & { promptId: string }): NewPr
       combos: [],
       outputs: ['9'],
       nodeCount: 7,
+      sizes: [],
       hasPaidNodes: false,
       pinnedWorkerIds: [],
     },

@@ -1,0 +1,241 @@
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { createSealer } from './auth/sealer.ts'
+import { isLoopbackHost } from './config/access.ts'
+import type { Config } from './config/load.ts'
+import { loadSecretKey } from './config/secret-key.ts'
+import { DEFAULT_WORKER_URL, plainSeed } from './config/worker-seed.ts'
+import { createWorkerDisks } from './files/disks.ts'
+import { createFileLocator } from './files/locate.ts'
+import { Dispatcher } from './queue/dispatcher.ts'
+import { createPromptEvents } from './queue/events.ts'
+import { PromptHistory } from './queue/history.ts'
+import { PromptQueue } from './queue/queue.ts'
+import { QueueListing } from './queue/queue-listing.ts'
+import { Submission } from './queue/submission.ts'
+import { createRelay } from './relay/relay.ts'
+import { synthesise } from './relay/synthesise.ts'
+import { leastLoaded } from './scheduler/least-loaded.ts'
+import { createServer } from './server.ts'
+import { openStore } from './store/open.ts'
+import { WorkerCatalogue } from './workers/catalogue.ts'
+import { createFleetFeatures } from './workers/fleet-features.ts'
+import { FleetObjectInfo } from './workers/fleet-object-info.ts'
+import { FleetReader } from './workers/fleet-reader.ts'
+import { createFleetStats } from './workers/fleet-stats.ts'
+import { WorkerRegistry } from './workers/registry.ts'
+import type { Worker } from './workers/worker.ts'
+import { createWorkerRecords, diskOf } from './workers/worker-records.ts'
+
+/** One gateway, composed and not yet listening. */
+export interface Gateway {
+  readonly app: FastifyInstance
+  workers(): readonly Worker[]
+  /** Takes up what a former process left, watches the workers, takes requests; answers the address. */
+  listen(): Promise<string>
+  /** Refuses new prompts, tells the clients, lets calls under way end, closes all. What runs on workers goes on there. */
+  close(): Promise<void>
+}
+
+/** The fence of a gateway that has its store alone. */
+const LEASE = { name: 'leader', holder: 'gateway' }
+const PRUNE_INTERVAL_MS = 60_000
+const TRIP = { tripAfter: 3, tripMs: 10_000, tripMaxMs: 120_000 }
+const monotonicNow = (): number => performance.now()
+
+/**
+ * Makes every part, in the order of their needs, and hands each what it needs. Throws when the store cannot be opened or
+ * a setting cannot be used.
+ */
+export async function createApp(config: Config, { log }: { log: Logger }): Promise<Gateway> {
+  const stopping = new AbortController()
+  const store = await openStore({ kind: config.STORE, dataDir: config.DATA_DIR, sqliteSync: config.SQLITE_SYNC })
+  const sealer = createSealer(loadSecretKey({ configured: config.SECRET_KEY, dataDir: config.DATA_DIR }))
+  let fence = (await store.leases.acquire({ ...LEASE, ttlMs: config.LEASE_MS }))?.fence ?? 0
+
+  const catalogue = new WorkerCatalogue({ now: monotonicNow })
+  const registry = new WorkerRegistry({
+    records: createWorkerRecords(store.records, sealer),
+    catalogue,
+    settings: registrySettings(config),
+    log,
+    now: monotonicNow,
+  })
+  await registry.load(config.workers.length > 0 ? config.workers : [plainSeed({ url: DEFAULT_WORKER_URL })])
+
+  const events = createPromptEvents()
+  const queue = new PromptQueue({
+    store: store.prompts,
+    events,
+    maxQueue: config.MAX_QUEUE,
+    idempotencyMs: config.IDEMPOTENCY_SECONDS * 1_000,
+    log,
+  })
+  const dispatcher = new Dispatcher({
+    queue,
+    store: store.prompts,
+    events,
+    registry,
+    disks: createWorkerDisks({ store: store.prompts, renew: (worker) => registry.renewDisk(worker) }),
+    sealer,
+    policy: leastLoaded,
+    settings: {
+      maxAttempts: config.MAX_ATTEMPTS,
+      maxWorkerDeaths: config.MAX_WORKER_DEATHS,
+      rerunPaid: config.RERUN_PAID,
+      stallMs: config.STALL_SECONDS * 1_000,
+    },
+    promptTimeoutMs: config.PROMPT_TIMEOUT_MS,
+    fence: () => fence,
+    log,
+    now: monotonicNow,
+    signal: stopping.signal,
+  })
+  const submission = new Submission({
+    queue,
+    dispatcher,
+    registry,
+    catalogue,
+    sealer,
+    store: store.prompts,
+    verdictTimeoutMs: config.VERDICT_TIMEOUT_MS,
+  })
+  const fleetFeatures = createFleetFeatures({ registry, maxUploadBytes: config.MAX_BODY_BYTES })
+  const relay = createRelay({
+    events,
+    delivery: config.WS_DELIVERY,
+    statusCount: config.STATUS_COUNT,
+    fleetCount: () => [...queue.all()].length,
+    holdBytes: config.HOLD_BYTES,
+    bufferBytes: config.WS_BUFFER_BYTES,
+    replayMs: config.REPLAY_SECONDS * 1_000,
+    spoolDir: join(config.DATA_DIR, 'spool'),
+    features: fleetFeatures,
+    onTold: (promptIds) => {
+      store.prompts
+        .markTold(promptIds)
+        .catch((error: unknown) => log.warn({ err: error }, 'who was told is not stored'))
+    },
+    log,
+  })
+
+  const reader = new FleetReader({ registry, now: monotonicNow, log })
+  let isLoaded = false
+  let isClosing = false
+  const app = await createServer({
+    config,
+    log,
+    services: {
+      submission,
+      dispatcher,
+      queue,
+      registry,
+      relay,
+      reader,
+      prompts: store.prompts,
+      records: store.records,
+      history: new PromptHistory({ store: store.prompts, events, listLimit: config.HISTORY_LIST }),
+      listing: new QueueListing({ queue, store: store.prompts }),
+      objectInfo: new FleetObjectInfo({ catalogue, registry, now: monotonicNow }),
+      fleetStats: createFleetStats({ registry, reader }),
+      fleetFeatures,
+      locate: createFileLocator({
+        store: store.prompts,
+        workerOfToken: (token) => {
+          const found = registry.byToken(token)
+          return found && { workerId: found.worker.id, isCurrent: found.isCurrent }
+        },
+        diskOf,
+      }),
+      isLoaded: () => isLoaded,
+      isStopping: () => stopping.signal.aborted || isClosing,
+      now: monotonicNow,
+    },
+  })
+
+  const timers = [
+    setInterval(() => void renewLease(), config.LEASE_RENEW_MS),
+    setInterval(() => void prune(), PRUNE_INTERVAL_MS),
+  ]
+  async function renewLease(): Promise<void> {
+    try {
+      const lease = await store.leases.acquire({ ...LEASE, ttlMs: config.LEASE_MS })
+      if (lease) fence = lease.fence
+    } catch (error) {
+      log.warn({ err: error }, 'the lease could not be renewed')
+    }
+  }
+  async function prune(): Promise<void> {
+    try {
+      const removed = await store.prompts.prune({
+        maxEntries: config.HISTORY_MAX_ENTRIES || undefined,
+        maxAgeMs: config.HISTORY_MAX_AGE_DAYS * 86_400_000 || undefined,
+      })
+      if (removed > 0) log.info({ removed }, 'old history was removed')
+    } catch (error) {
+      log.warn({ err: error }, 'old history could not be removed')
+    }
+  }
+
+  /** Takes up where a former process ended: before the first request and before workers are watched. */
+  async function recover(): Promise<void> {
+    const claimed = await queue.load()
+    await dispatcher.adopt(claimed)
+    for (const record of await store.prompts.untold(config.REPLAY_SECONDS * 1_000)) {
+      const entry = await store.prompts.historyEntry(record.promptId)
+      const messages = entry && synthesise(record.promptId, entry.text, Date.now())
+      if (messages) relay.replay(record, messages)
+    }
+    const waiting = queue.waitingCount
+    if (waiting + claimed.length > 0) log.info({ waiting, onWorkers: claimed.length }, 'took up unfinished prompts')
+  }
+
+  return {
+    app,
+    workers: () => registry.list(),
+    async listen() {
+      await recover()
+      isLoaded = true
+      registry.start(dispatcher)
+      dispatcher.wake()
+      return app.listen({ host: config.HOST, port: config.PORT })
+    },
+    async close() {
+      isClosing = true
+      submission.stop()
+      await dispatcher.stop(AbortSignal.timeout(config.PROMPT_TIMEOUT_MS))
+      await app.close()
+      for (const timer of timers) clearInterval(timer)
+      stopping.abort()
+      await registry.close()
+      await store.leases.release(LEASE)
+      await store.close()
+    },
+  }
+}
+
+function registrySettings(config: Config): ConstructorParameters<typeof WorkerRegistry>[0]['settings'] {
+  return {
+    defaultAuth:
+      config.WORKER_AUTH_USERNAME === undefined
+        ? undefined
+        : { username: config.WORKER_AUTH_USERNAME, password: config.WORKER_AUTH_PASSWORD ?? '' },
+    sharesDefaultAuth: isLoopbackHost(config.HOST),
+    health: {
+      fall: config.HEALTH_FALL,
+      rise: config.HEALTH_RISE,
+      suspectAfterMs: config.SUSPECT_AFTER_MS,
+      refusedGiveUpMs: config.REFUSED_GIVE_UP_MS,
+      giveUpMs: config.GIVE_UP_SECONDS * 1_000,
+      ...TRIP,
+    },
+    checkIntervalMs: config.HEALTH_INTERVAL_MS,
+    checkTimeoutMs: Math.max(config.HEALTH_INTERVAL_MS, 2_000),
+    reconcileIntervalMs: config.QUEUE_CACHE_TTL_SECONDS * 1_000,
+    connectTimeoutMs: config.CONNECT_TIMEOUT_MS,
+    requestTimeoutMs: config.WORKER_REQUEST_TIMEOUT * 1_000,
+    pingIntervalMs: config.PING_INTERVAL_MS,
+    prefetch: config.PREFETCH,
+  }
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+import { pathToFileURL } from 'node:url'
+import { startSimulatedFleet } from './demo/fleet.ts'
+
+const HELP = `Usage: comfyfleet [command]
+
+  start   the gateway (default); settings come from the environment and .env
+  demo    the gateway in front of three simulated workers, kept in memory
+`
+
+const DEMO_WORKERS = 3
+/** So that a person can watch a prompt run. */
+const DEMO_PACE = { nodeMs: 300, stepMs: 150 }
+
+/** Starts what the first argument names. Resolves when it runs. */
+export async function run(args: readonly string[]): Promise<void> {
+  const [command = 'start', ...rest] = args
+  if (rest.length > 0 || !['start', 'demo'].includes(command)) {
+    process.stderr.write(HELP)
+    process.exitCode = 2
+    return
+  }
+  if (command === 'demo') {
+    const workers = await startSimulatedFleet(DEMO_WORKERS, {
+      pace: DEMO_PACE,
+      models: { checkpoints: ['dreamy.safetensors', 'sharp.safetensors'], loras: ['soft.safetensors'] },
+    })
+    process.env.WORKERS = workers.map(({ url }) => url).join(',')
+    process.env.STORE = 'memory'
+  }
+  await import('./main.ts')
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await run(process.argv.slice(2))

@@ -1,0 +1,26 @@
+import closeWithGrace from 'close-with-grace'
+import { pino } from 'pino'
+import { createApp } from './app.ts'
+import { ConfigError } from './config/config-error.ts'
+import { loadConfig } from './config/load.ts'
+
+/** The process around one gateway: settings, app, listen, stop. */
+async function main(): Promise<void> {
+  const config = loadConfig({ env: process.env, cwd: process.cwd() })
+  const log = pino({ level: config.LOG_LEVEL })
+  const gateway = await createApp(config, { log })
+  closeWithGrace({ delay: config.SHUTDOWN_SECONDS * 1_000 }, async ({ signal, err }) => {
+    if (err) log.fatal({ err }, 'stopping after an unexpected error')
+    else log.info({ signal }, 'stopping')
+    await gateway.close()
+  })
+  const url = await gateway.listen()
+  log.info({ url, store: config.STORE, workers: gateway.workers().length }, 'ComfyFleet is ready')
+}
+
+main().catch((error: unknown) => {
+  // The message of a settings error is the whole list of what is wrong; a trace would bury it.
+  const isForPeople = error instanceof ConfigError || (error instanceof Error && 'isForPeople' in error)
+  process.stderr.write(`${isForPeople ? error.message : error instanceof Error ? error.stack : String(error)}\n`)
+  process.exit(1)
+})

@@ -1,0 +1,142 @@
+import { fileURLToPath } from 'node:url'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import type { Logger } from 'pino'
+import { trustProxyOf } from './auth/caller-address.ts'
+import { createGuard, installGuard } from './auth/guard.ts'
+import { decorateIdentity } from './auth/request-identity.ts'
+import type { Config } from './config/load.ts'
+import type { LocateFile } from './files/locate.ts'
+import type { Dispatcher } from './queue/dispatcher.ts'
+import type { PromptHistory } from './queue/history.ts'
+import type { PromptQueue } from './queue/queue.ts'
+import type { QueueListing } from './queue/queue-listing.ts'
+import type { Submission } from './queue/submission.ts'
+import type { Relay } from './relay/relay.ts'
+import { historyRoutes } from './routes/comfyui/history.ts'
+import { internalRoutes } from './routes/comfyui/internal.ts'
+import { interruptRoutes } from './routes/comfyui/interrupt.ts'
+import { jobRoutes } from './routes/comfyui/jobs.ts'
+import { modelRoutes } from './routes/comfyui/models.ts'
+import { objectInfoRoutes } from './routes/comfyui/object-info.ts'
+import { promptRoutes } from './routes/comfyui/prompt.ts'
+import { queueRoutes } from './routes/comfyui/queue.ts'
+import { systemRoutes } from './routes/comfyui/system.ts'
+import { viewRoutes } from './routes/comfyui/view.ts'
+import { comfySocketRoutes, comfySocketServerOptions } from './routes/comfyui/ws.ts'
+import { answerErrors } from './routes/error-handler.ts'
+import { registerApiDocs } from './routes/gateway/docs.ts'
+import { taskRoutes } from './routes/gateway/tasks.ts'
+import { workerRoutes } from './routes/gateway/workers.ts'
+import { operationRoutes } from './routes/operations.ts'
+import { notFound, pageRoutes } from './routes/pages.ts'
+import type { PromptStore, RecordStore } from './store/store.ts'
+import type { FleetFeatures } from './workers/fleet-features.ts'
+import type { FleetObjectInfo } from './workers/fleet-object-info.ts'
+import type { FleetReader } from './workers/fleet-reader.ts'
+import type { WorkerRegistry } from './workers/registry.ts'
+
+/** What the routes are made of. */
+export interface ServerServices {
+  submission: Submission
+  dispatcher: Dispatcher
+  queue: PromptQueue
+  registry: WorkerRegistry
+  relay: Relay
+  reader: FleetReader
+  prompts: PromptStore
+  records: RecordStore
+  history: PromptHistory
+  listing: QueueListing
+  objectInfo: FleetObjectInfo
+  fleetStats: () => Promise<string>
+  fleetFeatures: () => FleetFeatures
+  locate: LocateFile
+  isLoaded: () => boolean
+  isStopping: () => boolean
+  /** Monotonic milliseconds. */
+  now: () => number
+}
+
+/** A client that sends its head more slowly than this is cut. */
+const HEADERS_TIMEOUT_MS = 15_000
+const VERSION = '0.1.0'
+const PAGE_DIR = fileURLToPath(new URL('../frontend/dist', import.meta.url))
+
+/** The HTTP side of a gateway: what holds for every request, then every route. Not yet listening. */
+export async function createServer(options: {
+  config: Config
+  log: Logger
+  services: ServerServices
+}): Promise<FastifyInstance> {
+  const { config, log, services } = options
+  const app = Fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: config.MAX_BODY_BYTES,
+    trustProxy: trustProxyOf(config.TRUSTED_PROXIES),
+    forceCloseConnections: true,
+    requestIdHeader: false,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    routerOptions: { maxParamLength: 2_000 },
+  }) as unknown as FastifyInstance // The logger's type is narrower than the default; nothing here depends on it.
+  installGuard(
+    app,
+    createGuard({
+      listenHost: config.HOST,
+      allowedHosts: config.ALLOWED_HOSTS,
+      allowedOrigins: config.ALLOWED_ORIGINS,
+    }),
+  )
+  decorateIdentity(app)
+  answerErrors(app, { maxBodyBytes: config.MAX_BODY_BYTES })
+  app.setNotFoundHandler(notFound)
+  // ComfyUI ignores Content-Type, and clients send forms, plain text and nothing at all: routes read bytes.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  app.options('*', { schema: { hide: true } }, async (_request, reply) => reply.code(200).send())
+  await registerApiDocs(app, { version: VERSION })
+  await registerComfyui(app, services)
+  await registerOwn(app, config, services)
+  return app
+}
+
+/** ComfyUI's contract: bare and under `/api`, but for what ComfyUI itself has in one place only. */
+async function registerComfyui(app: FastifyInstance, services: ServerServices): Promise<void> {
+  const { submission, dispatcher, queue, registry, relay, prompts, history } = services
+  await app.register(websocket, comfySocketServerOptions)
+  await app.register(comfySocketRoutes({ relay, identify: (request) => request.identity }))
+  const families = [
+    promptRoutes({ submission, dispatcher, queue, store: prompts, relay }),
+    queueRoutes({ queue, listing: services.listing, registry, dispatcher }),
+    interruptRoutes({ queue, dispatcher, registry }),
+    historyRoutes({ history, queue }),
+    objectInfoRoutes({ objectInfo: services.objectInfo }),
+    modelRoutes({ reader: services.reader }),
+    systemRoutes({ fleetStats: services.fleetStats, fleetFeatures: services.fleetFeatures }),
+    viewRoutes({ locate: services.locate, registry }),
+  ]
+  for (const family of families) {
+    await app.register(family, { prefix: '' })
+    await app.register(family, { prefix: '/api' })
+  }
+  await app.register(jobRoutes({ store: prompts, queue, history, dispatcher }))
+  await app.register(internalRoutes())
+}
+
+/** The gateway's own: its API, its page, and what operates it. */
+async function registerOwn(app: FastifyInstance, config: Config, services: ServerServices): Promise<void> {
+  const { registry, queue, prompts, now } = services
+  const clocks = { connectTimeoutMs: config.CONNECT_TIMEOUT_MS, timeoutMs: config.WORKER_REQUEST_TIMEOUT * 1_000 }
+  await app.register(workerRoutes({ registry, queue, now, clocks }))
+  await app.register(taskRoutes({ queue, store: prompts, registry }))
+  await app.register(
+    operationRoutes({
+      store: { records: services.records },
+      isLoaded: services.isLoaded,
+      isStopping: services.isStopping,
+      storeTimeoutMs: config.STORE_TIMEOUT_MS,
+    }),
+  )
+  await app.register(pageRoutes({ distDir: PAGE_DIR }))
+}
