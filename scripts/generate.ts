@@ -8,9 +8,10 @@ const stale: string[] = []
 
 for (const { path, render } of generatedFiles) {
   const file = new URL(path, root)
-  if (read(file) === render()) continue
+  const text = await render()
+  if (read(file) === text) continue
   stale.push(path)
-  if (!isCheck) writeFileSync(file, render())
+  if (!isCheck) writeFileSync(file, text)
 }
 
 if (stale.length > 0) console.log(`${isCheck ? 'Stale (npm run generate)' : 'Written'}: ${stale.join(', ')}`)

@@ -1,7 +1,9 @@
 import { renderEnvExample, renderSettingsPage } from '../src/config/render.ts'
+import { renderOpenApi } from './openapi.ts'
 
 /** Files in the repository that code can make again. Paths start at the root. */
-export const generatedFiles: readonly { path: string; render: () => string }[] = [
+export const generatedFiles: readonly { path: string; render: () => string | Promise<string> }[] = [
   { path: 'env.example', render: renderEnvExample },
   { path: 'docs/settings.md', render: renderSettingsPage },
+  { path: 'docs/openapi.json', render: renderOpenApi },
 ]

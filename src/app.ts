@@ -120,6 +120,7 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
     log,
   })
 
+  const history = new PromptHistory({ store: store.prompts, events, listLimit: config.HISTORY_LIST })
   const reader = new FleetReader({ registry, now: monotonicNow, log })
   let isLoaded = false
   let isClosing = false
@@ -135,7 +136,7 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
       reader,
       prompts: store.prompts,
       records: store.records,
-      history: new PromptHistory({ store: store.prompts, events, listLimit: config.HISTORY_LIST }),
+      history,
       listing: new QueueListing({ queue, store: store.prompts }),
       objectInfo: new FleetObjectInfo({ catalogue, registry, now: monotonicNow }),
       fleetStats: createFleetStats({ registry, reader }),
@@ -172,7 +173,9 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
         maxEntries: config.HISTORY_MAX_ENTRIES || undefined,
         maxAgeMs: config.HISTORY_MAX_AGE_DAYS * 86_400_000 || undefined,
       })
-      if (removed > 0) log.info({ removed }, 'old history was removed')
+      if (removed === 0) return
+      history.changed()
+      log.info({ removed }, 'old history was removed')
     } catch (error) {
       log.warn({ err: error }, 'old history could not be removed')
     }
@@ -207,6 +210,7 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
       await dispatcher.stop(AbortSignal.timeout(config.PROMPT_TIMEOUT_MS))
       await app.close()
       for (const timer of timers) clearInterval(timer)
+      history.close()
       stopping.abort()
       await registry.close()
       await store.leases.release(LEASE)
