@@ -46,6 +46,7 @@ export function newRecord(prompt: NewPrompt, given: { sequence: number; now: num
     priority: prompt.priority,
     status: 'queued',
     admitted: prompt.admitted,
+    listed: true,
     attempt: 0,
     sentAttempts: 0,
     workerDeaths: 0,

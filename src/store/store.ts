@@ -28,6 +28,8 @@ export interface PromptRecord {
   status: PromptStatus
   /** False until its verdict is out: counts for nobody and is listed nowhere. */
   admitted: boolean
+  /** False once it is gone for clients: it ended without a history entry, or its entry was deleted. */
+  listed: boolean
   /** Number of the newest attempt, 0 before the first. */
   attempt: number
   /** Attempts that may have begun on a worker (those that never left do not count). */
@@ -133,7 +135,7 @@ export interface LogLine {
 
 export interface JobQuery {
   owner: string | undefined
-  /** Empty: all. Only admitted prompts are listed. */
+  /** Empty: all. */
   statuses: readonly PromptStatus[]
   workflowId: string | undefined
   /** Ties go by sequence, in the same direction. What never ran or has not ended has the duration 0. */
@@ -200,6 +202,11 @@ export interface PromptStore {
   readBodies(promptIds: readonly PromptId[]): Promise<ReadonlyMap<PromptId, PromptBody>>
   /** All that have not ended, admitting ones too, by sequence. */
   unfinished(): Promise<PromptRecord[]>
+  /**
+   * A page of the admitted prompts that have not ended or that have a history entry, and how many there are on all
+   * pages. What was cancelled while it waited, ended without an entry, or lost it by `deleteHistory` or `clearHistory`
+   * is not among them and not counted; `get` still answers it. An id that is admitted anew is listed again.
+   */
   list(query: JobQuery): Promise<{ prompts: PromptRecord[]; total: number }>
 
   /**
@@ -212,9 +219,12 @@ export interface PromptStore {
     offset: number | undefined
   }): Promise<HistoryEntry[]>
   historyEntry(promptId: PromptId): Promise<HistoryEntry | undefined>
-  /** Removes entries of these ids that belong to `owner` (undefined: anyone's). The prompt itself stays known. */
+  /**
+   * Removes entries of these ids that belong to `owner` (undefined: anyone's). The prompts themselves stay known but are
+   * no longer listed; one that has not ended is left as it is.
+   */
   deleteHistory(query: { promptIds: readonly PromptId[]; owner: string | undefined }): Promise<void>
-  /** Removes all entries of prompts that this caller submitted. */
+  /** Removes all entries of prompts that this caller submitted, as `deleteHistory` does. */
   clearHistory(query: { caller: string }): Promise<void>
   /**
    * Forgets finished prompts beyond the newest `maxEntries` and those that ended more than `maxAgeMs` ago, with all of

@@ -76,6 +76,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
           priority: -3,
           status: 'queued',
           admitted: true,
+          listed: true,
           attempt: 0,
           sentAttempts: 0,
           workerDeaths: 0,
@@ -555,6 +556,61 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         expect(longest).toEqual(['c', 'd', 'b', 'a'])
         const [shortest] = await list({ sortBy: 'execution_duration' })
         expect(shortest).toEqual(['a', 'b', 'd', 'c'])
+      })
+
+      it('leaves out what was cancelled while it waited, for every filter and in the total', async () => {
+        await admit({ promptId: 'e', owner: 'ann', workflowId: 'flow' })
+        expect(await list({ statuses: ['queued'] })).toEqual([['b', 'e'], 2])
+        expect(await store.prompts.cancelQueued('e', 'deleted')).toMatchObject({ listed: false })
+        expect(await list({})).toEqual([['a', 'b', 'c', 'd'], 4])
+        expect(await list({ statuses: ['queued', 'cancelled'] })).toEqual([['b'], 1])
+        expect(await list({ owner: 'ann', sortBy: 'execution_duration' })).toEqual([['b', 'c'], 2])
+        expect(await list({ workflowId: 'flow' })).toEqual([['a', 'c'], 2])
+        expect(await store.prompts.get('e')).toMatchObject({ status: 'cancelled', listed: false })
+      })
+
+      it('leaves out what ended without a history entry, but not what was cancelled with one', async () => {
+        const cancelled = anOutcome({ status: 'cancelled' })
+        await run({ promptId: 'e' }, { ...cancelled, history: undefined })
+        await run({ promptId: 'f' }, cancelled)
+        expect(await list({ statuses: ['cancelled'] })).toEqual([['f'], 1])
+        expect(await store.prompts.get('e')).toMatchObject({ status: 'cancelled', listed: false })
+      })
+
+      it('leaves out those whose history entry was deleted, and keeps another owner’s and the unfinished', async () => {
+        await store.prompts.deleteHistory({ promptIds: ['a', 'b', 'c', 'd'], owner: 'ann' })
+        expect(await list({})).toEqual([['a', 'b', 'd'], 3])
+        await store.prompts.deleteHistory({ promptIds: ['a', 'b', 'd'], owner: undefined })
+        expect(await list({})).toEqual([['b', 'd'], 2])
+        await store.prompts.finish({ promptId: 'd', number: 1 }, anOutcome(), 'done')
+        expect(await list({})).toEqual([['b', 'd'], 2])
+        expect(await store.prompts.get('a')).toMatchObject({ status: 'succeeded', listed: false })
+      })
+
+      it('leaves out what its caller cleared, and lists what of it ends later', async () => {
+        await run({ promptId: 'e', caller: '10.0.0.9' })
+        await store.prompts.clearHistory({ caller: '127.0.0.1' })
+        expect(await list({})).toEqual([['b', 'd', 'e'], 3])
+        await store.prompts.finish({ promptId: 'd', number: 1 }, anOutcome(), 'done')
+        expect(await list({ statuses: ['succeeded'] })).toEqual([['d', 'e'], 2])
+      })
+
+      it('does not list what lost its history entry while it was admitting', async () => {
+        await run({ promptId: 'e', admitted: false })
+        await store.prompts.deleteHistory({ promptIds: ['e'], owner: undefined })
+        await store.prompts.publish('e')
+        expect(await list({})).toEqual([['a', 'b', 'c', 'd'], 4])
+      })
+
+      it('lists an id again that is admitted anew', async () => {
+        await store.prompts.deleteHistory({ promptIds: ['a'], owner: undefined })
+        await store.prompts.cancelQueued('b', 'deleted')
+        expect((await admit({ promptId: 'a' })).kind).toBe('known')
+        expect(await list({})).toEqual([['c', 'd'], 2])
+        await advance(window.idempotencyMs)
+        await admit({ promptId: 'b', owner: 'ann' })
+        await run({ promptId: 'a' })
+        expect(await list({})).toEqual([['c', 'd', 'b', 'a'], 4])
       })
     })
 

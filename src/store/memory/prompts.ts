@@ -172,12 +172,12 @@ class MemoryPrompts implements PromptStore {
   deleteHistory: PromptStore['deleteHistory'] = async ({ promptIds, owner }) => {
     for (const promptId of promptIds) {
       const entry = this.#entries.get(promptId)
-      if (entry !== undefined && (owner === undefined || entry.record.owner === owner)) entry.history = undefined
+      if (entry !== undefined && (owner === undefined || entry.record.owner === owner)) dropHistory(entry)
     }
   }
 
   clearHistory: PromptStore['clearHistory'] = async ({ caller }) => {
-    for (const entry of this.#entries.values()) if (entry.record.caller === caller) entry.history = undefined
+    for (const entry of this.#entries.values()) if (entry.record.caller === caller) dropHistory(entry)
   }
 
   prune: PromptStore['prune'] = async ({ maxEntries, maxAgeMs }) => {
@@ -260,6 +260,7 @@ class MemoryPrompts implements PromptStore {
     record.summary = outcome.summary
     record.finishedAt = this.#now()
     entry.history = outcome.history
+    record.listed = outcome.history !== undefined
     entry.body.sealed = undefined
     entry.finishOrder = this.#nextFinish
     this.#nextFinish += 1
@@ -295,8 +296,14 @@ class MemoryPrompts implements PromptStore {
   }
 }
 
+function dropHistory(entry: Entry): void {
+  if (entry.history === undefined) return
+  entry.history = undefined
+  entry.record.listed = false
+}
+
 function matches(record: PromptRecord, query: JobQuery): boolean {
-  if (!record.admitted) return false
+  if (!record.admitted || !record.listed) return false
   if (query.owner !== undefined && record.owner !== query.owner) return false
   if (query.workflowId !== undefined && record.workflowId !== query.workflowId) return false
   return query.statuses.length === 0 || query.statuses.includes(record.status)

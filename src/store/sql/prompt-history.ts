@@ -41,6 +41,13 @@ export function createSqlPromptHistory({ runner }: SqlContext): HistoryVerbs {
       runner.run(async (trx) => {
         for (const some of chunks(promptIds)) {
           await trx
+            .updateTable('prompts')
+            .set({ listed: 0 })
+            .where('prompt_id', 'in', some)
+            .where('finish_order', 'is not', null)
+            .$if(owner !== undefined, (query) => query.where('owner', '=', owner ?? ''))
+            .execute()
+          await trx
             .deleteFrom('prompt_history')
             .where('prompt_sequence', 'in', (eb) =>
               eb.selectFrom('prompts').select('sequence').where('prompt_id', 'in', some),
@@ -52,6 +59,13 @@ export function createSqlPromptHistory({ runner }: SqlContext): HistoryVerbs {
 
     clearHistory: ({ caller }) =>
       runner.run(async (trx) => {
+        await trx
+          .updateTable('prompts')
+          .set({ listed: 0 })
+          .where('sequence', 'in', (eb) =>
+            eb.selectFrom('prompt_history').select('prompt_sequence').where('caller', '=', caller),
+          )
+          .execute()
         await trx.deleteFrom('prompt_history').where('caller', '=', caller).execute()
       }),
   }

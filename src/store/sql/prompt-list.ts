@@ -66,6 +66,7 @@ function listed(trx: Transaction<Schema>, query: JobQuery, status: PromptStatus)
     .selectFrom('prompts')
     .where('admitted', '=', 1)
     .where('status', '=', status)
+    .where('listed', '=', 1)
     .$if(owner !== undefined, (some) => some.where('owner', '=', owner ?? ''))
     .$if(workflowId !== undefined, (some) => some.where('workflow_id', '=', workflowId ?? ''))
 }

@@ -232,6 +232,7 @@ async function end(
     finished_at: now,
     duration: executionMs({ startedAt: row.started_at ?? undefined, finishedAt: now }),
     finish_order,
+    listed: flag(outcome.history !== undefined),
   }
   if (!(await change(trx, row, from, changes))) return undefined
   await trx

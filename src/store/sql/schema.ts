@@ -20,6 +20,7 @@ export interface PromptsTable {
   priority: number
   status: PromptStatus
   admitted: Flag
+  listed: Flag
   attempt: number
   sent_attempts: number
   worker_deaths: number

@@ -52,6 +52,30 @@ describe('/api/jobs', () => {
     expect((await fleet.get('/jobs')).statusCode).toBe(404)
   })
 
+  it('lists neither what was deleted while it waited nor what was deleted from history', async () => {
+    const fleet = await startFleet()
+    const jobs = async () => {
+      const { jobs, pagination } = (await fleet.get('/api/jobs')).json()
+      return [jobs.map(({ id }: { id: string }) => id), pagination.total]
+    }
+    const forgotten = await fleet.run({ prompt: picture() })
+    const kept = await fleet.run({ prompt: picture('pic', 2) })
+    const cleared = await fleet.run({ prompt: picture('pic', 3) }, { caller: 'b' })
+    const running = await fleet.submit({ prompt: nap(30) })
+    await until('it runs', () => fleet.queue.get(running)?.record.status === 'running')
+    const sent = await fleet.submit({ prompt: nap(30, 2) })
+    const waiting = await fleet.submit({ prompt: nap(30, 3) })
+    expect(await jobs()).toEqual([[waiting, sent, running, cleared, kept, forgotten], 6])
+
+    await fleet.post('/queue', { delete: [waiting, sent] })
+    await until('the deleted are gone', () => [...fleet.queue.all()].length === 1)
+    await fleet.post('/history', { delete: [forgotten, running] })
+    await fleet.post('/history', { clear: true }, { 'x-caller': 'b' })
+    expect(await jobs()).toEqual([[running, kept], 2])
+    expect(await fleet.store.prompts.get(waiting)).toMatchObject({ status: 'cancelled' })
+    expect(await fleet.store.prompts.get(forgotten)).toMatchObject({ status: 'succeeded' })
+  })
+
   it.each([
     ['status=done', 'Invalid status value(s): done'],
     ['sort_by=size', 'sort_by must be one of: created_at, execution_duration'],

@@ -20,6 +20,7 @@ export const initial: Migration = {
       .addColumn('priority', type.integer, (c) => c.notNull())
       .addColumn('status', type.key, (c) => c.notNull())
       .addColumn('admitted', type.flag, (c) => c.notNull())
+      .addColumn('listed', type.flag, (c) => c.notNull())
       .addColumn('attempt', type.integer, (c) => c.notNull())
       .addColumn('sent_attempts', type.integer, (c) => c.notNull())
       .addColumn('worker_deaths', type.integer, (c) => c.notNull())
@@ -110,11 +111,11 @@ export const initial: Migration = {
 async function createIndexes(trx: Transaction<Schema>): Promise<void> {
   const indexes: [table: keyof Schema, name: string, columns: string[]][] = [
     ['prompts', 'prompts_gateway_job', ['gateway_job_id']],
-    ['prompts', 'prompts_by_creation', ['admitted', 'status', 'created_at']],
-    ['prompts', 'prompts_by_duration', ['admitted', 'status', 'duration']],
-    ['prompts', 'prompts_of_owner_by_creation', ['owner', 'admitted', 'status', 'created_at']],
-    ['prompts', 'prompts_of_owner_by_duration', ['owner', 'admitted', 'status', 'duration']],
-    ['prompts', 'prompts_of_workflow', ['workflow_id', 'admitted', 'status', 'owner', 'created_at']],
+    ['prompts', 'prompts_by_creation', ['admitted', 'status', 'listed', 'created_at']],
+    ['prompts', 'prompts_by_duration', ['admitted', 'status', 'listed', 'duration']],
+    ['prompts', 'prompts_of_owner_by_creation', ['owner', 'admitted', 'status', 'listed', 'created_at']],
+    ['prompts', 'prompts_of_owner_by_duration', ['owner', 'admitted', 'status', 'listed', 'duration']],
+    ['prompts', 'prompts_of_workflow', ['workflow_id', 'admitted', 'status', 'listed', 'owner', 'created_at']],
     ['prompts', 'prompts_by_finish', ['finish_order']],
     ['prompts', 'prompts_by_age', ['finished_at']],
     ['prompts', 'prompts_untold', ['told', 'finished_at']],
