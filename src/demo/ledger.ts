@@ -19,6 +19,12 @@ export interface RunRecord {
   outcome: RunOutcome
 }
 
+/** What a ledger notes, told as it happens. `posted` is a `POST /prompt` that arrived, taken or not. Times are ms since epoch. */
+export type LedgerEvent =
+  | { kind: 'posted'; at: number; body: string }
+  | { kind: 'started'; at: number; promptId: string }
+  | { kind: 'ended'; at: number; promptId: string; outcome: RunOutcome }
+
 /** A body's recorded text is at most this long. */
 export const MAX_RECORDED_BODY = 1024 * 1024
 
@@ -29,21 +35,27 @@ export class Ledger {
   /** `type/subfolder/name` of every file made by a node -> the prompt that made it last. */
   readonly files = new Map<string, string>()
   readonly #maxEntries: number
+  readonly #onEvent: (event: LedgerEvent) => void
 
-  /** Each list keeps at least the newest `maxEntries`. */
-  constructor({ maxEntries }: { maxEntries: number }) {
+  /** Each list keeps at least the newest `maxEntries`. `onEvent` hears of everything before it has an effect. */
+  constructor({ maxEntries, onEvent }: { maxEntries: number; onEvent?: ((event: LedgerEvent) => void) | undefined }) {
     this.#maxEntries = maxEntries
+    this.#onEvent = onEvent ?? (() => undefined)
   }
 
   request(record: Omit<RequestRecord, 'at' | 'body'>, body: Buffer): void {
-    this.requests.push({ ...record, at: Date.now(), body: body.toString('utf8', 0, MAX_RECORDED_BODY) })
+    const request = { ...record, at: Date.now(), body: body.toString('utf8', 0, MAX_RECORDED_BODY) }
+    this.requests.push(request)
     this.#trim(this.requests)
+    if (record.method !== 'POST' || bareRoute(record.path) !== '/prompt') return
+    this.#onEvent({ kind: 'posted', at: request.at, body: request.body })
   }
 
   runStarted(promptId: string): RunRecord {
     const run: RunRecord = { promptId, startedAt: Date.now(), endedAt: undefined, outcome: 'running' }
     this.runs.push(run)
     this.#trim(this.runs)
+    this.#onEvent({ kind: 'started', at: run.startedAt, promptId })
     return run
   }
 
@@ -52,6 +64,7 @@ export class Ledger {
     if (run.endedAt !== undefined) return
     run.endedAt = Date.now()
     run.outcome = outcome
+    this.#onEvent({ kind: 'ended', at: run.endedAt, promptId: run.promptId, outcome })
   }
 
   fileMade(path: string, promptId: string): void {

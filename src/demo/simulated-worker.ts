@@ -8,7 +8,7 @@ import { FaultPlan } from './faults.ts'
 import { FileStore } from './files.ts'
 import { Gate } from './gate.ts'
 import { type HttpOptions, handleHttp, refusal } from './http.ts'
-import { bareRoute, Ledger } from './ledger.ts'
+import { bareRoute, Ledger, type LedgerEvent } from './ledger.ts'
 import type { Pace } from './nodes.ts'
 import { SocketHub } from './socket.ts'
 import { features, type WorkerState, type WorkerVersion } from './worker-state.ts'
@@ -40,6 +40,8 @@ export interface SimulatedWorkerOptions {
   maxFileBytes?: number
   /** How many requests, runs and files the ledger keeps at least; default 100,000. */
   maxLedgerEntries?: number
+  /** Hears what the ledger notes as it happens. */
+  onLedgerEvent?: (event: LedgerEvent) => void
   /** A POISON prompt ran; default: `kill()`. */
   onKill?: (worker: SimulatedWorker, promptId: string) => void
 }
@@ -86,7 +88,10 @@ export class SimulatedWorker {
     this.#random = (options.seed ?? 1) >>> 0
     this.name = options.name ?? 'Simulated GPU'
     this.pace = { nodeMs: 0, stepMs: 0, tickMs: 10, ...options.pace }
-    this.ledger = new Ledger({ maxEntries: options.maxLedgerEntries ?? DEFAULT_LEDGER_ENTRIES })
+    this.ledger = new Ledger({
+      maxEntries: options.maxLedgerEntries ?? DEFAULT_LEDGER_ENTRIES,
+      onEvent: options.onLedgerEvent,
+    })
     this.files = new FileStore({
       maxBytes: options.maxFileBytes ?? DEFAULT_FILE_BYTES,
       ...(options.folder === undefined ? {} : { folder: options.folder }),

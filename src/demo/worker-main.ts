@@ -1,8 +1,11 @@
 /**
  * Runs a simulated worker as a process: `--port N --host H --version 0.3.64|2026 --seed N --name TEXT --folder DIR
- * --auth USER:PASSWORD --vram-gb N --latency-ms N --node-ms N --step-ms N --checkpoint NAME... --lora NAME...`
+ * --auth USER:PASSWORD --vram-gb N --latency-ms N --node-ms N --step-ms N --checkpoint NAME... --lora NAME...
+ * --ledger FILE`
  * Prints one line of JSON, `{"url": ...}`, when it listens; ends on SIGTERM; a POISON prompt ends it with exit code 1.
+ * The ledger file gets a line of JSON for each posted prompt and each start and end of a run, and outlives the process.
  */
+import { openSync, writeSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { createSimulatedWorker } from './simulated-worker.ts'
 
@@ -24,8 +27,11 @@ const { values } = parseArgs({
     'step-ms': { type: 'string', default: '0' },
     checkpoint: { type: 'string', multiple: true, default: [] },
     lora: { type: 'string', multiple: true, default: [] },
+    ledger: { type: 'string' },
   },
 })
+
+const ledgerFile = values.ledger === undefined ? undefined : openSync(values.ledger, 'a')
 
 const [username = '', ...password] = values.auth?.split(':') ?? []
 
@@ -40,6 +46,10 @@ const worker = await createSimulatedWorker({
   models: { checkpoints: values.checkpoint, loras: values.lora },
   maxLedgerEntries: LEDGER_ENTRIES,
   onKill: () => process.exit(1),
+  onLedgerEvent: (event) => {
+    // At once and in one call, so that a killed process leaves whole lines and forgets nothing that it did.
+    if (ledgerFile !== undefined) writeSync(ledgerFile, `${JSON.stringify(event)}\n`)
+  },
   ...(values.name === undefined ? {} : { name: values.name }),
   ...(values.auth === undefined ? {} : { auth: { username, password: password.join(':') } }),
   ...(values.folder === undefined ? {} : { folder: values.folder }),

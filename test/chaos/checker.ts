@@ -36,10 +36,14 @@ export interface Figures {
   toldAll: number
   /** Told on one socket again, since they were submitted again. */
   toldAgain: number
+  /** Told on more than one socket: before the gateway was killed, and for safety afterwards. */
+  toldOnSeveral: number
   sockets: number
   runs: number
   extraRuns: number
   mostRunsOfOne: number
+  /** From the death of a worker until what it ran had started elsewhere, the longest; ms. */
+  slowestRepeatMs: number
   succeeded: number
   failedAsTold: number
   /** Ended by the gateway for a documented reason, by that reason. */
@@ -67,7 +71,7 @@ export function checkChaos(record: ChaosRecord): ChaosVerdict {
   const runs = runsByColour(record.runs, note)
   const accepted = record.submissions.filter(({ promptId }) => promptId !== undefined)
   const givenUp: Record<string, number> = {}
-  let [lost, toldAll, succeeded, failedAsTold, picturesRight] = [0, 0, 0, 0, 0]
+  let [lost, toldAll, toldOnSeveral, succeeded, failedAsTold, picturesRight] = [0, 0, 0, 0, 0, 0]
 
   for (const submission of record.submissions) checkPosts(submission, record.deaths, note)
   for (const submission of accepted) {
@@ -86,6 +90,7 @@ export function checkChaos(record: ChaosRecord): ChaosVerdict {
       )
       continue
     }
+    if (told.types.length > 1) toldOnSeveral++
     for (const type of told.types) {
       if (type !== end.type) note('disagreement', `${name}: the socket said ${type}, history says ${end.type}`)
     }
@@ -100,10 +105,11 @@ export function checkChaos(record: ChaosRecord): ChaosVerdict {
   }
   let extraRuns = 0
   let mostRunsOfOne = 0
+  let slowestRepeatMs = 0
   for (const [colour, own] of runs) {
     extraRuns += own.length - 1
     mostRunsOfOne = Math.max(mostRunsOfOne, own.length)
-    checkRepeats(colour, own, record.deaths, note)
+    slowestRepeatMs = Math.max(slowestRepeatMs, checkRepeats(colour, own, record.deaths, note))
   }
   return {
     violations,
@@ -115,10 +121,12 @@ export function checkChaos(record: ChaosRecord): ChaosVerdict {
       lost,
       toldAll,
       toldAgain: sockets.reduce((sum, { toldAgain }) => sum + toldAgain, 0),
+      toldOnSeveral,
       sockets: record.sockets.length,
       runs: record.runs.length,
       extraRuns,
       mostRunsOfOne,
+      slowestRepeatMs,
       succeeded,
       failedAsTold,
       givenUp,
@@ -147,23 +155,28 @@ function runsByColour(runs: readonly Run[], note: Note): Map<number, Run[]> {
   return byColour
 }
 
-/** A repeat is explained when the worker of the run before died between the two starts. */
-function checkRepeats(colour: number, runs: readonly Run[], deaths: readonly Death[], note: Note): void {
+/** A repeat is explained when the worker of the run before died between the two starts. Gives the longest wait after that. */
+function checkRepeats(colour: number, runs: readonly Run[], deaths: readonly Death[], note: Note): number {
   if (runs.length > MAX_ATTEMPTS) note('attempts', `colour ${colour} ran ${runs.length} times`)
+  let slowestMs = 0
   for (const [index, run] of runs.entries()) {
     const next = runs[index + 1]
     if (!next) continue
-    const explained = deaths.some(
+    const death = deaths.find(
       ({ kind, name, killedAt, diedAt }) =>
         kind === 'worker' && name === run.worker && diedAt >= run.startedAt && killedAt <= next.startedAt,
     )
-    if (explained) continue
+    if (death) {
+      slowestMs = Math.max(slowestMs, next.startedAt - death.diedAt)
+      continue
+    }
     note(
       'repeat',
       `colour ${colour} started on ${run.worker} at ${run.startedAt} (${run.outcome} at ${run.endedAt}) and again on ` +
         `${next.worker} at ${next.startedAt}`,
     )
   }
+  return slowestMs
 }
 
 function checkPosts(submission: Submission, deaths: readonly Death[], note: Note): void {

@@ -20,6 +20,8 @@ export interface ChaosReport extends ChaosVerdict {
   readyMs: readonly number[]
   /** What was killed, in order, with how many prompts had ended by then. */
   story: readonly string[]
+  /** What the gateway logged as errors, each message with its number. */
+  logged: Readonly<Record<string, number>>
   /** Logs, ledgers and the database; kept when something is wrong. */
   folder: string
 }
@@ -79,8 +81,8 @@ export async function runChaos(plan: ChaosPlan, options: { deadlineMs: number })
         await pause(fault.delayMs)
         const target = fault.target.kind === 'gateway' ? gateway : workers[fault.target.index]
         if (!target) continue
-        // The gateway may still be on its way up from the kill before: it is let come up once.
-        if (target === gateway) await Promise.all(restarts.splice(0))
+        // Alive is enough: the next kill may come while it still takes up what the kill before left.
+        await until(() => target.isAlive)
         story.push(`${ended} ended: ${target.name} killed, down for ${fault.downMs} ms`)
         await target.kill()
         restarts.push(restart(target, fault))
@@ -105,23 +107,28 @@ export async function runChaos(plan: ChaosPlan, options: { deadlineMs: number })
       surprises: [gateway, ...workers].flatMap((program) => program.surprises),
     }
     const verdict = checkChaos(record)
-    return { ...verdict, seed: plan.seed, elapsedMs, readyMs: gateway.readyMs, story, folder }
+    const logged = errorsIn(await readFile(gateway.logFile, 'utf8'))
+    return { ...verdict, seed: plan.seed, elapsedMs, readyMs: gateway.readyMs, story, logged, folder }
   } finally {
     for (const client of clients) client.close()
     await Promise.all([gateway, ...workers].map((program) => program.end()))
   }
 }
 
-/** Removes what a run left, unless something was wrong with it. */
+/** Removes what a run left, unless something was wrong with it or `CHAOS_KEEP` is set. */
 export async function tidyChaos({ folder, violations }: ChaosReport): Promise<void> {
-  if (violations.length === 0) await rm(folder, { recursive: true, force: true })
+  if (violations.length === 0 && process.env.CHAOS_KEEP === undefined)
+    await rm(folder, { recursive: true, force: true })
 }
 
 export function describeChaos(report: ChaosReport): string {
+  const { figures } = report
   const rows = {
     seed: report.seed,
-    ...report.figures,
-    givenUp: JSON.stringify(report.figures.givenUp),
+    ...figures,
+    extraRuns: `${figures.extraRuns} (${((100 * figures.extraRuns) / figures.accepted).toFixed(1)} %)`,
+    givenUp: JSON.stringify(figures.givenUp),
+    'errors logged': JSON.stringify(report.logged),
     'gateway ready after (ms)': report.readyMs.join(', '),
     'elapsed (ms)': report.elapsedMs,
     violations: report.violations.length,
@@ -130,8 +137,19 @@ export function describeChaos(report: ChaosReport): string {
     ...Object.entries(rows).map(([name, value]) => `${name.padEnd(26)} ${value}`),
     ...report.story.map((line) => `  ${line}`),
     ...report.violations.map(({ rule, text }) => `  ${rule}: ${text}`),
-    ...(report.violations.length > 0 ? [`logs and ledgers: ${report.folder}`] : []),
+    `logs and ledgers, kept when something is wrong: ${report.folder}`,
   ].join('\n')
+}
+
+const ERROR_LEVEL = 50
+
+function errorsIn(log: string): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const line of log.split('\n').filter((each) => each.startsWith('{') && each.endsWith('}'))) {
+    const { level, msg } = JSON.parse(line) as { level: number; msg: string }
+    if (level >= ERROR_LEVEL) counts[msg] = (counts[msg] ?? 0) + 1
+  }
+  return counts
 }
 
 function workerProgram(port: number, index: number, folder: string): Program {

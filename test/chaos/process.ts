@@ -46,7 +46,12 @@ export class Program {
     return `${this.#options.folder}/${this.name}.log`
   }
 
-  /** Resolves when it answers. */
+  /** It lives, and may be on its way up. */
+  get isAlive(): boolean {
+    return this.#child !== undefined && !hasEnded(this.#child)
+  }
+
+  /** Resolves when it answers, or was killed before it could. */
   async start(): Promise<void> {
     const { script, args, env, folder, readyUrl } = this.#options
     const log = openSync(this.logFile, 'a')
@@ -63,11 +68,8 @@ export class Program {
       if (this.#child !== child || !this.#isWanted) return
       this.surprises.push(`${this.name} ended by itself (${signal ?? code}): ${this.logTail()}`)
     })
-    await until(() => child.exitCode !== null || child.signalCode !== null || answers(readyUrl), {
-      deadlineMs: 20_000,
-      what: `${this.name} answers`,
-    })
-    this.readyMs.push(Math.round(performance.now() - startedAt))
+    await until(() => hasEnded(child) || answers(readyUrl), { deadlineMs: 20_000, what: `${this.name} answers` })
+    if (!hasEnded(child)) this.readyMs.push(Math.round(performance.now() - startedAt))
   }
 
   /** `kill -9`; resolves when it is gone. */
@@ -81,7 +83,7 @@ export class Program {
   async end(): Promise<void> {
     const child = this.#child
     this.#isWanted = false
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    if (!child || hasEnded(child)) return
     const gone = once(child, 'exit')
     child.kill('SIGKILL')
     await gone
@@ -91,6 +93,8 @@ export class Program {
     return readFileSync(this.logFile, 'utf8').slice(-characters)
   }
 }
+
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null
 
 async function answers(url: string): Promise<boolean> {
   try {
