@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Sealer } from '../auth/sealer.ts'
 import { WorkerCallError } from '../comfyui/client.ts'
@@ -87,6 +88,7 @@ const SECOND_LOOK_MS = 300
 /** A terminal message without the `executing null` behind it is believed after this. */
 const NULL_GRACE_MS = 1_000
 const HISTORY_RETRY_MS = 250
+const HISTORY_PAUSE_MAX_MS = 1_000
 /** History is written before the last message, so an answer without it means that it is gone. */
 const HISTORY_TRIES = 4
 
@@ -554,19 +556,24 @@ export class AttemptRun {
   /** Text of the answer, undefined when the worker has no entry, 'unknown' when it could not be asked. */
   async #readHistory(options: { tries: number }): Promise<string | undefined | 'unknown'> {
     const { signal, owner } = this.#services
-    let answered = 0
-    for (let pauseMs = HISTORY_RETRY_MS; !this.#isLost && !signal.aborted; pauseMs = Math.min(pauseMs * 2, 2_000)) {
+    const ended = AbortSignal.any([this.#calls.signal, signal])
+    let triesLeft = options.tries
+    for (let pauseMs = HISTORY_RETRY_MS; !ended.aborted; ) {
       try {
-        const answer = await this.worker.client.history(this.upstreamId, { signal: this.#calls.signal })
+        const answer = await this.worker.client.history(this.upstreamId, { signal: ended })
         if (answer !== undefined) return answer
-        answered++
-        if (answered >= options.tries) return undefined
+        triesLeft--
+        if (triesLeft <= 0) return undefined
+        pauseMs = HISTORY_RETRY_MS
       } catch (error) {
-        if (this.#isLost) return 'unknown'
+        if (ended.aborted) return 'unknown'
         if (error instanceof WorkerCallError) owner.callFailed(this.worker, error)
         if (options.tries === 1) return 'unknown'
+        // It was away: what it does not know when it is back, it has forgotten.
+        triesLeft = 1
+        pauseMs = Math.min(pauseMs * 2, HISTORY_PAUSE_MAX_MS)
       }
-      await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      await pause(pauseMs, undefined, { signal: ended }).catch(() => undefined)
     }
     return 'unknown'
   }

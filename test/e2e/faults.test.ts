@@ -118,6 +118,19 @@ describe('a worker that dies or forgets', () => {
     await client.leave()
   })
 
+  it('runs a prompt again soon when its worker restarts while the result is fetched', async () => {
+    fleet = await buildTestGateway({ workers: 1 })
+    const { url, workers } = fleet
+    const [worker] = workers
+    worker?.faults.set('GET /history/*', { kind: 'hang' })
+    const { promptId } = await submit(url, { prompt: pictureGraph() })
+    await until(() => worker?.ledger.requests.some(({ path }) => path.startsWith('/history/')))
+    worker?.faults.clear()
+    await worker?.restart()
+    expect((await finished(url, promptId, 4_000)).status.status_str).toBe('success')
+    expect(runsOf(workers, promptId)).toBe(2)
+  })
+
   it('keeps what a frozen worker has until it wakes up', async () => {
     fleet = await buildTestGateway({ workers: 1, env: { GIVE_UP_SECONDS: '30' } })
     const { url, workers, gateway } = fleet
