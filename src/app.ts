@@ -100,6 +100,8 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
     sealer,
     store: store.prompts,
     verdictTimeoutMs: config.VERDICT_TIMEOUT_MS,
+    signal: stopping.signal,
+    log,
   })
   const fleetFeatures = createFleetFeatures({ registry, maxUploadBytes: config.MAX_BODY_BYTES })
   const relay = createRelay({

@@ -47,6 +47,8 @@ export interface CallOptions {
   signal?: AbortSignal
   /** Milliseconds for the whole call; default `requestTimeoutMs`. */
   timeoutMs?: number
+  /** Largest answer read into memory, bytes; default that of the client. */
+  maxAnswerBytes?: number
 }
 
 export interface StreamedAnswer {
@@ -92,7 +94,6 @@ const MAX_CONNECTIONS = 32
 
 export function createComfyClient(options: ComfyClientOptions): ComfyClient {
   const { endpoint, requestTimeoutMs } = options
-  const maxAnswerBytes = options.maxAnswerBytes ?? DEFAULT_MAX_ANSWER_BYTES
   // A pool is bound to one origin and follows no redirects, so the worker's secrets cannot reach another host.
   const pool = new Pool(endpoint.origin, {
     connections: MAX_CONNECTIONS,
@@ -126,7 +127,7 @@ export function createComfyClient(options: ComfyClientOptions): ComfyClient {
     }
   }
 
-  async function readText(answer: StreamedAnswer): Promise<string> {
+  async function readText(answer: StreamedAnswer, maxAnswerBytes: number): Promise<string> {
     const chunks: Buffer[] = []
     let size = 0
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
@@ -144,6 +145,7 @@ export function createComfyClient(options: ComfyClientOptions): ComfyClient {
     body: string | undefined,
     callOptions: CallOptions = {},
   ): Promise<{ status: number; headers: StreamedAnswer['headers']; text: string }> {
+    const maxAnswerBytes = callOptions.maxAnswerBytes ?? options.maxAnswerBytes ?? DEFAULT_MAX_ANSWER_BYTES
     const deadline = AbortSignal.timeout(callOptions.timeoutMs ?? requestTimeoutMs)
     const signal = callOptions.signal ? AbortSignal.any([callOptions.signal, deadline]) : deadline
     let answer: StreamedAnswer | undefined
@@ -158,7 +160,7 @@ export function createComfyClient(options: ComfyClientOptions): ComfyClient {
         },
         { ...callOptions, signal },
       )
-      return { status: answer.status, headers: answer.headers, text: await readText(answer) }
+      return { status: answer.status, headers: answer.headers, text: await readText(answer, maxAnswerBytes) }
     } catch (error) {
       answer?.body.destroy()
       if (deadline.aborted && !callOptions.signal?.aborted) {

@@ -31,6 +31,8 @@ export interface ComfySocketOptions {
 /** Full-size pictures come through this socket (SaveImageWebsocket), so the bound is generous. */
 const MAX_FRAME_BYTES = 256 * 1024 * 1024
 const CLOSE_TIMEOUT_MS = 2_000
+/** ComfyUI greets at once; whoever took the upgrade and says nothing for so long has forgotten it. */
+const GREETING_TIMEOUT_MS = 30_000
 
 /** Connects, announces our feature flags in the first frame, and reports what comes. */
 export function openComfySocket(options: ComfySocketOptions, events: ComfySocketEvents): ComfySocket {
@@ -50,6 +52,11 @@ export function openComfySocket(options: ComfySocketOptions, events: ComfySocket
     if (socket.readyState === WebSocket.OPEN) socket.ping()
   }, options.pingIntervalMs)
 
+  const greeting = setTimeout(() => {
+    reason = 'no greeting came'
+    socket.terminate()
+  }, GREETING_TIMEOUT_MS)
+
   socket.on('open', () => {
     // Only the first valid JSON frame counts (protocol handling in ComfyUI's server.py).
     socket.send(JSON.stringify({ type: 'feature_flags', data: { supports_preview_metadata: true } }))
@@ -58,6 +65,7 @@ export function openComfySocket(options: ComfySocketOptions, events: ComfySocket
     events.onSign()
     if (!opened) {
       opened = true
+      clearTimeout(greeting)
       events.onOpen()
     }
     if (isBinary) events.onBinary(asBuffer(data))
@@ -71,6 +79,7 @@ export function openComfySocket(options: ComfySocketOptions, events: ComfySocket
   const gone = new Promise<void>((resolve) => {
     socket.on('close', () => {
       clearInterval(ping)
+      clearTimeout(greeting)
       if (!closed) {
         closed = true
         events.onClose(reason)

@@ -267,7 +267,10 @@ export class SimulatedWorker {
     socket.on('error', () => socket.destroy())
     const life = this.#life
     await this.#gate.pass()
-    if (life !== this.#life) return
+    if (life !== this.#life) {
+      socket.destroy()
+      return
+    }
     const url = request.url ?? '/'
     this.ledger.request({ method: 'GET', path: url, headers: request.headers }, Buffer.alloc(0))
     const fault = this.faults.take('GET', bareRoute(url))

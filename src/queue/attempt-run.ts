@@ -13,6 +13,7 @@ import {
 import { quotePython } from '../comfyui/python-json.ts'
 import { member, parseJson, stringValue } from '../comfyui/raw-json.ts'
 import { Splicer } from '../comfyui/raw-json-edit.ts'
+import { StoreUnavailableError } from '../errors.ts'
 import type { WorkerDisks } from '../files/disks.ts'
 import { fileRecordsIn, readFileLiteral, renameRecord, type WorkerFile } from '../files/names.ts'
 import type { Attempt, PromptBody, PromptStore } from '../store/store.ts'
@@ -56,6 +57,8 @@ export interface RunOwner {
   storeFailed(): void
   callFailed(worker: Worker, error: WorkerCallError): void
   callSucceeded(worker: Worker): void
+  /** True when nothing of ours is ahead of it on its worker: once the worker has it, it may have begun. */
+  isFirst(run: AttemptRun): boolean
   lookAtQueue(worker: Worker): void
   hearAgain(worker: Worker): void
 }
@@ -91,6 +94,15 @@ const HISTORY_RETRY_MS = 250
 const HISTORY_PAUSE_MAX_MS = 1_000
 /** History is written before the last message, so an answer without it means that it is gone. */
 const HISTORY_TRIES = 4
+/** A worker that answers but gives no readable history for so many deadlines of a POST has lost the result. */
+const UNREADABLE_DEADLINES = 3
+/** Largest history entry beside the prompt itself, and at all: a string holds no more than 512 MiB; bytes. */
+const RESULT_BYTES = 64 * 1024 * 1024
+const MAX_HISTORY_BYTES = 384 * 1024 * 1024
+/** Python escapes what is not ASCII: six bytes for a UTF-16 unit, and a prompt's text is in its history. */
+const BYTES_PER_CHAR = 6
+/** Text that may wait while the store is away, characters; beyond it only what decides the end is kept. */
+const MAX_WAITING_CHARS = 8 * 1024 * 1024
 
 /** One attempt: brings a prompt to a worker, follows it there, and brings the result back. */
 export class AttemptRun {
@@ -110,9 +122,13 @@ export class AttemptRun {
   #startTold = false
   #terminalText: string | undefined
   #acceptedAt = 0
+  #sentChars: number | undefined
   #unsureSince = 0
   #absentSince: number | undefined
   #unheardLooks = 0
+  #unreadableSince: number | undefined
+  #waitingChars = 0
+  #waitingPreview: Buffer | undefined
   #heardAt = 0
   readonly #cachedNodes = new Set<string>()
   readonly #toldOutputs = new Set<string>()
@@ -152,7 +168,8 @@ export class AttemptRun {
 
   /** Claims, posts, and settles what comes of it. The worker's slot is reserved already. Does not throw. */
   async start(why: string): Promise<void> {
-    const { queue, store, owner } = this.#services
+    const { queue, store } = this.#services
+    if (this.#isLost) return this.#close()
     try {
       this.attempt = await queue.claim(this.prompt, {
         workerId: this.worker.id,
@@ -161,17 +178,28 @@ export class AttemptRun {
       })
       const body = this.attempt && (await store.readBody(this.prompt.promptId))
       if (!body) return this.#close()
+      if (this.#isLost) return await this.#giveUp({ sent: false, workerDied: false, reason: this.#lostReason })
+      if (this.#isCancelled) return await this.#endCancelled()
       await this.#post(body)
     } catch (error) {
-      if (error instanceof WorkerCallError) return this.#postFailed(error)
-      this.#log.error({ err: error }, 'a prompt could not be dispatched')
-      if (!this.attempt) {
-        owner.storeFailed()
-        return this.#close()
-      }
-      await owner.failed(this, { sent: false, workerDied: false, reason: 'it could not be read' })
-      this.#close()
+      await this.#startFailed(error).catch((failure: unknown) => this.#report(failure))
     }
+  }
+
+  async #startFailed(error: unknown): Promise<void> {
+    const { owner, queue, signal } = this.#services
+    if (error instanceof WorkerCallError) return this.#postFailed(error)
+    this.#log.error({ err: error }, 'a prompt could not be dispatched')
+    if (!this.attempt) {
+      owner.storeFailed()
+      this.#close()
+      if (this.#isCancelled) await retryUntil(signal, () => queue.cancelWaiting(this.prompt, 'deleted'))
+      return
+    }
+    // What is not the store's fault happens again each time, so it counts.
+    const sent = !(error instanceof StoreUnavailableError)
+    await owner.failed(this, { sent, workerDied: false, reason: 'it could not be read' })
+    this.#close()
   }
 
   /** Takes up an attempt that another process left: nobody knows yet what became of it. */
@@ -183,12 +211,30 @@ export class AttemptRun {
 
   /** The worker says something about this prompt. */
   hear(message: WorkerMessage, text: string): void {
-    this.#do(() => this.#hear(message, text))
+    const isEnd = isExecutingNull(message) || terminalTypeOf(message) !== undefined
+    // While the store is away messages wait for names of files. History has the outputs of those that are dropped.
+    if (!isEnd && this.#waitingChars + text.length > MAX_WAITING_CHARS && this.#isWorking) return
+    this.#waitingChars += text.length
+    this.#do(() => {
+      this.#waitingChars -= text.length
+      return this.#hear(message, text)
+    })
   }
 
-  /** A binary frame of this prompt. */
-  seeFrame(bytes: Buffer): void {
-    this.#do(() => this.#frame(bytes))
+  /** A binary frame of this prompt. Of previews that have to wait only the newest is kept. */
+  seeFrame(bytes: Buffer, { isResult }: { isResult: boolean }): void {
+    if (isResult) {
+      this.#do(() => this.#frame(bytes))
+      return
+    }
+    const isWaiting = this.#waitingPreview !== undefined
+    this.#waitingPreview = bytes
+    if (isWaiting) return
+    this.#do(() => {
+      const newest = this.#waitingPreview
+      this.#waitingPreview = undefined
+      if (newest) this.#frame(newest)
+    })
   }
 
   /** The worker's queue as it was some time after `askedAt`. */
@@ -196,15 +242,16 @@ export class AttemptRun {
     this.#do(() => this.#queueSeen(queue, askedAt))
   }
 
-  /** The worker is given up. */
-  async lost(reason: string): Promise<void> {
+  /** The worker is given up. `isFirst`: nothing of ours was ahead of it there. Does not throw. */
+  async lost(reason: string, { isFirst }: { isFirst: boolean }): Promise<void> {
     if (this.#phase === 'over' || this.#phase === 'leaving') return
     this.#isLost = true
     this.#lostReason = reason
     this.#calls.abort()
-    if (this.#phase === 'ending') return // Whoever fetches the result notices.
-    const ran = this.#phase === 'running'
-    await this.#giveUp({ sent: ran || this.#phase === 'unsure', workerDied: ran, reason })
+    if (this.#phase === 'claiming' || this.#phase === 'ending') return // Whoever claims it or fetches the result notices.
+    const begun = this.#mayHaveBegun({ isFirst })
+    const sent = begun || this.#phase === 'posting' || this.#phase === 'unsure'
+    await this.#giveUp({ sent, workerDied: begun, reason }).catch((error: unknown) => this.#report(error))
   }
 
   /** Milliseconds since its worker said anything about it, while it runs. */
@@ -212,18 +259,20 @@ export class AttemptRun {
     return this.#phase === 'running' ? now - this.#heardAt : 0
   }
 
-  /** Its worker does not get on with it: stopped there, as far as it can be, and tried elsewhere. */
+  /** Its worker does not get on with it: stopped there, as far as it can be, and tried elsewhere. Does not throw. */
   async stall(reason: string): Promise<void> {
     if (this.#phase !== 'running') return
     this.prompt.avoided.add(this.worker.id)
     await this.#askToStop('interrupt')
-    if (this.#phase === 'running') await this.#giveUp({ sent: true, workerDied: true, reason })
+    if (this.#phase !== 'running') return
+    await this.#giveUp({ sent: true, workerDied: true, reason }).catch((error: unknown) => this.#report(error))
   }
 
   /** Takes a prompt back that is on the worker but does not run: without trace, its messages are dropped. */
   async cancel(): Promise<void> {
-    if (this.#isOver()) return
+    if (this.#phase === 'over' || this.#phase === 'ending') return
     this.#isCancelled = true
+    if (this.#phase === 'claiming' || this.#phase === 'leaving') return // It is not sent, nor sent again.
     this.#services.queue.note(this.prompt.promptId, 'to be deleted; its worker is asked to drop it')
     await this.#askToStop('delete')
     this.#services.owner.lookAtQueue(this.worker)
@@ -246,10 +295,12 @@ export class AttemptRun {
       ownName: (literal) => this.#ownName(literal),
       sealer: this.#services.sealer,
     })
+    this.#sentChars = text.length
     const reply = await this.worker.client.submit(text, { timeoutMs: this.#services.promptTimeoutMs })
     if (reply.kind === 'refused') {
       owner.callSucceeded(this.worker)
       if (this.#phase !== 'posting') return // Given up meanwhile.
+      if (this.#isCancelled) return this.#endCancelled()
       this.#phase = 'leaving'
       this.#release()
       await owner.refused(this, reply.text)
@@ -262,13 +313,18 @@ export class AttemptRun {
     owner.callSucceeded(this.worker)
     this.#accepted()
     this.#tellVerdict({ kind: 'accepted', answer: reply.text })
+    // What asked it to drop the prompt may have come there before the prompt did.
+    if (this.#isCancelled && !this.#isOver()) {
+      await this.#askToStop('delete')
+      owner.lookAtQueue(this.worker) // Should it run by now, it is interrupted.
+    }
   }
 
   async #postFailed(error: WorkerCallError): Promise<void> {
     const { owner } = this.#services
     this.prompt.avoided.add(this.worker.id)
     owner.callFailed(this.worker, error)
-    if (this.#phase !== 'posting') return
+    if (this.#phase !== 'posting') return this.#tellVerdict({ kind: 'none' }) // It was heard of, or given up.
     this.#log.warn({ err: error }, 'a prompt could not be sent')
     if (!error.mayHaveArrived) {
       return this.#giveUp({ sent: false, workerDied: false, reason: `it could not be reached (${error.message})` })
@@ -294,14 +350,17 @@ export class AttemptRun {
   async #hear(message: WorkerMessage, text: string): Promise<void> {
     if (this.#isOver() || message.type === 'status') return
     this.#heardAt = this.#services.now()
-    if (isExecutingNull(message)) return this.#conclude()
+    // An end that names no prompt may be that of anything.
+    const isNamed = promptIdOf(message) !== undefined
+    if (isExecutingNull(message)) return isNamed ? this.#conclude() : undefined
     if (terminalTypeOf(message)) {
+      if (!isNamed) return
       this.#terminalText = text
       setTimeout(() => this.#do(() => this.#conclude()), NULL_GRACE_MS).unref()
       return
     }
     if (message.type === 'execution_start' || this.#phase !== 'running') this.#runs()
-    if (this.#isCancelled) return
+    if (this.#isCancelled) return message.type === 'execution_start' ? this.#askToStop('interrupt') : undefined
     this.#noteProgress(message)
     const mapped = await this.#mapMessage(message, text)
     if (mapped === undefined) return
@@ -357,8 +416,11 @@ export class AttemptRun {
 
   /** It is in the worker's queue no more (or not yet): only history can tell. */
   async #absent(askedAt: number): Promise<void> {
+    // Before any wait: those ahead of it may be given up for the same reason.
+    const begun = this.#mayHaveBegun({ isFirst: this.#services.owner.isFirst(this) })
     const answer = await this.#readHistory({ tries: 1 })
-    if (answer === 'unknown' || this.#isOver()) return
+    if (this.#isOver()) return
+    if (answer === 'unknown') return this.#isUnreadable() ? this.#giveUpResult() : undefined
     if (answer !== undefined) return this.#conclude(answer)
     if (this.#phase === 'unsure' && !this.#isCancelled) {
       // A call that broke may still be on its way through the worker's event loop: look once more.
@@ -371,11 +433,12 @@ export class AttemptRun {
     }
     if (this.#isCancelled) return this.#endCancelled()
     if (this.#terminalText !== undefined) return this.#conclude()
-    return this.#giveUp({
-      sent: this.#phase === 'running',
-      workerDied: this.#phase === 'running',
-      reason: 'its worker has forgotten it',
-    })
+    return this.#giveUp({ sent: begun, workerDied: begun, reason: 'its worker has forgotten it' })
+  }
+
+  /** It ran, as far as anybody can know: a crash at the first step leaves no time for a word about it. */
+  #mayHaveBegun({ isFirst }: { isFirst: boolean }): boolean {
+    return this.#phase === 'running' || (this.#phase === 'accepted' && isFirst)
   }
 
   #runs(): void {
@@ -467,8 +530,9 @@ export class AttemptRun {
     this.#release()
     const answer = known ?? (await this.#readHistory({ tries: HISTORY_TRIES }))
     if (answer === 'unknown') {
-      // Without a result when the worker is lost; when the gateway stops, the next process asks again.
-      return this.#isLost ? this.#giveUp({ sent: true, workerDied: true, reason: this.#lostReason }) : undefined
+      if (this.#isLost) return this.#giveUp({ sent: true, workerDied: true, reason: this.#lostReason })
+      // When the gateway stops, the next process asks again.
+      return this.#isUnreadable() ? this.#giveUpResult() : undefined
     }
     if (this.#isCancelled) return this.#endCancelled()
     const { store, queue, owner, signal } = this.#services
@@ -560,15 +624,23 @@ export class AttemptRun {
     let triesLeft = options.tries
     for (let pauseMs = HISTORY_RETRY_MS; !ended.aborted; ) {
       try {
-        const answer = await this.worker.client.history(this.upstreamId, { signal: ended })
+        const wantedBytes = RESULT_BYTES + BYTES_PER_CHAR * (await this.#charsSent())
+        const maxAnswerBytes = Math.min(wantedBytes, MAX_HISTORY_BYTES)
+        const answer = await this.worker.client.history(this.upstreamId, { signal: ended, maxAnswerBytes })
+        this.#unreadableSince = undefined
         if (answer !== undefined) return answer
         triesLeft--
         if (triesLeft <= 0) return undefined
         pauseMs = HISTORY_RETRY_MS
       } catch (error) {
         if (ended.aborted) return 'unknown'
-        if (error instanceof WorkerCallError) owner.callFailed(this.worker, error)
-        if (options.tries === 1) return 'unknown'
+        if (error instanceof WorkerCallError) {
+          // Answers count that are none; a worker that does not answer at all is given up by its health.
+          if (error.fault === 'protocol') this.#unreadableSince ??= this.#services.now()
+          else this.#unreadableSince = undefined
+          owner.callFailed(this.worker, error)
+        }
+        if (options.tries === 1 || this.#isUnreadable()) return 'unknown'
         // It was away: what it does not know when it is back, it has forgotten.
         triesLeft = 1
         pauseMs = Math.min(pauseMs * 2, HISTORY_PAUSE_MAX_MS)
@@ -576,6 +648,21 @@ export class AttemptRun {
       await pause(pauseMs, undefined, { signal: ended }).catch(() => undefined)
     }
     return 'unknown'
+  }
+
+  /** Length of the prompt's text, which is in its history too. */
+  async #charsSent(): Promise<number> {
+    this.#sentChars ??= (await this.#services.store.readBody(this.prompt.promptId))?.text.length ?? 0
+    return this.#sentChars
+  }
+
+  #isUnreadable(): boolean {
+    const limitMs = UNREADABLE_DEADLINES * this.#services.promptTimeoutMs
+    return this.#unreadableSince !== undefined && this.#services.now() - this.#unreadableSince >= limitMs
+  }
+
+  #giveUpResult(): Promise<void> {
+    return this.#giveUp({ sent: true, workerDied: false, reason: 'its worker gives no history that can be read' })
   }
 
   async #giveUp(failure: Failed): Promise<void> {
@@ -626,7 +713,7 @@ export class AttemptRun {
   /** Gives the slot back as soon as the worker is done with it: fetching the result must not keep it idle. */
   #release(): void {
     if (this.worker.inFlight.get(this.prompt.promptId) !== this.#slot) return
-    this.worker.release(this.prompt.promptId)
+    this.worker.release(this.#slot)
     this.#services.owner.hasRoom()
   }
 
@@ -656,9 +743,14 @@ export class AttemptRun {
         const working = task()
         if (working) await working
       } catch (error) {
-        if (!this.#services.signal.aborted) this.#log.error({ err: error }, 'following a prompt failed')
+        this.#report(error)
       }
     }
     this.#isWorking = false
+  }
+
+  /** What was under way when the gateway stops is taken up by the next process. */
+  #report(error: unknown): void {
+    if (!this.#services.signal.aborted) this.#log.error({ err: error }, 'following a prompt failed')
   }
 }

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { WorkerCallError } from '../comfyui/client.ts'
-import { decodeFrame, framePromptId } from '../comfyui/frames.ts'
+import { decodeFrame, framePromptId, isResultFrame } from '../comfyui/frames.ts'
 import { promptIdOf, type RemoteQueue, type WorkerMessage } from '../comfyui/protocol.ts'
 import { createMemoryNeeds } from '../scheduler/memory-needs.ts'
 import { type Placement, placementOf } from '../scheduler/placement.ts'
@@ -57,7 +57,9 @@ export class Dispatcher implements WorkerObserver, RunOwner {
   readonly #runsOf = new Map<WorkerId, Set<AttemptRun>>()
   readonly #memoryNeeds = createMemoryNeeds()
   readonly #alerted = new WeakSet<AttemptRun>()
-  #pausedUntil = 0
+  /** When a prompt last left a worker; monotonic ms. */
+  readonly #leftAt = new WeakMap<Worker, number>()
+  #pause: NodeJS.Timeout | undefined
   #isScheduled = false
   #isStopped = false
 
@@ -89,7 +91,7 @@ export class Dispatcher implements WorkerObserver, RunOwner {
     traits: PromptTraits,
     ids: { promptId: PromptId; upstreamId: string; avoided?: ReadonlySet<WorkerId> },
   ): Reservation | undefined {
-    if (this.#isStopped) return undefined
+    if (this.#isStopped || this.#pause) return undefined
     const idle = this.#options.registry.list().filter((worker) => worker.isIdle && worker.isAvailable)
     if (idle.length === 0) return undefined
     const able = this.#placement(traits).able.filter((worker) => idle.includes(worker))
@@ -102,7 +104,7 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   /** Gives a reservation back that no prompt came for. */
   release({ worker, slot }: Reservation): void {
-    worker.release(slot.promptId)
+    worker.release(slot)
     this.wake()
   }
 
@@ -110,6 +112,9 @@ export class Dispatcher implements WorkerObserver, RunOwner {
   dispatch(prompt: Prompt, { worker, slot }: Reservation): AttemptRun {
     const run = this.#newRun(prompt, worker, slot)
     prompt.waitReason = undefined
+    // It was reserved a moment ago, and nobody is told of what is lost already.
+    const isGone = worker.state.kind === 'down' || this.#options.registry.get(worker.id) !== worker
+    if (isGone) void run.lost(`${worker.config.name} is not there any more`, { isFirst: false })
     void run.start(`to ${worker.config.name}, which holds ${worker.load - 1}`)
     return run
   }
@@ -150,7 +155,7 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   frame(worker: Worker, bytes: Buffer): void {
     const frame = decodeFrame(bytes)
-    if (frame) this.#runOn(worker, framePromptId(frame))?.seeFrame(bytes)
+    if (frame) this.#runOn(worker, framePromptId(frame))?.seeFrame(bytes, { isResult: isResultFrame(frame) })
   }
 
   queueSeen(worker: Worker, queue: RemoteQueue, askedAt: number): void {
@@ -166,13 +171,15 @@ export class Dispatcher implements WorkerObserver, RunOwner {
     const isForeign = ({ clientId }: { clientId: string | undefined }) => clientId !== worker.config.upstreamClientId
     worker.foreignRunning = queue.running.filter(({ id, clientId }) => !ours.has(id) && isForeign({ clientId })).length
     worker.foreignPending = queue.pending.filter(({ id, clientId }) => !ours.has(id) && isForeign({ clientId })).length
-    this.#clearStrays(worker, queue, ours)
+    // What ended while the worker answered is no stray, and the next one to run is not to be interrupted for it.
+    if (askedAt > (this.#leftAt.get(worker) ?? Number.NEGATIVE_INFINITY)) this.#clearStrays(worker, queue, ours)
     this.wake()
   }
 
   lost(worker: Worker, reason: string): void {
     worker.stalledOn = undefined
-    for (const run of [...this.#on(worker)]) void run.lost(`${worker.config.name} is given up: ${reason}`)
+    const runs = [...this.#on(worker)].map((run) => ({ run, isFirst: this.isFirst(run) }))
+    for (const { run, isFirst } of runs) void run.lost(`${worker.config.name} is given up: ${reason}`, { isFirst })
   }
 
   changed(): void {
@@ -220,7 +227,8 @@ export class Dispatcher implements WorkerObserver, RunOwner {
     const { traits } = prompt.record
     const vramBytes = worker.vramBytes ?? 0
     this.#memoryNeeds.note(traits, vramBytes)
-    if (prompt.wasOutOfMemory || (traits.hasPaidNodes && !this.#options.settings.rerunPaid)) return false
+    if (prompt.wasOutOfMemory || prompt.isInterrupted || (traits.hasPaidNodes && !this.#options.settings.rerunPaid))
+      return false
     const { able } = placementOf(this.#options.registry.list(), traits)
     if (!able.some((other) => other.isUp && (other.vramBytes ?? 0) > vramBytes)) return false
     prompt.wasOutOfMemory = true
@@ -234,6 +242,7 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   over(run: AttemptRun): void {
     if (this.#runs.get(run.prompt.promptId) === run) this.#runs.delete(run.prompt.promptId)
+    this.#leftAt.set(run.worker, this.#options.now())
     const siblings = this.#runsOf.get(run.worker.id)
     siblings?.delete(run)
     if (siblings?.size === 0) this.#runsOf.delete(run.worker.id)
@@ -241,8 +250,10 @@ export class Dispatcher implements WorkerObserver, RunOwner {
   }
 
   storeFailed(): void {
-    this.#pausedUntil = this.#options.now() + STORE_PAUSE_MS
-    setTimeout(() => this.wake(), STORE_PAUSE_MS).unref()
+    this.#pause ??= setTimeout(() => {
+      this.#pause = undefined
+      this.wake()
+    }, STORE_PAUSE_MS).unref()
   }
 
   hasRoom(): void {
@@ -255,6 +266,15 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   callSucceeded(worker: Worker): void {
     this.#options.registry.supervisor(worker.id)?.callSucceeded()
+  }
+
+  isFirst(run: AttemptRun): boolean {
+    for (const other of this.#on(run.worker)) {
+      if (other === run) return true
+      // In order of dispatch, which is the order a worker runs them in.
+      if (other.phase === 'unsure' || other.phase === 'accepted' || other.phase === 'running') return false
+    }
+    return true
   }
 
   lookAtQueue(worker: Worker): void {
@@ -347,12 +367,15 @@ export class Dispatcher implements WorkerObserver, RunOwner {
   async #requeue(run: AttemptRun, why: { sent: boolean; workerDied: boolean; log: string }): Promise<void> {
     const { attempt, prompt } = run
     if (!attempt) return
-    await retryUntil(this.#options.signal, () => this.#options.queue.requeue(prompt, attempt, why))
+    const { queue, signal } = this.#options
+    await retryUntil(signal, () => queue.requeue(prompt, attempt, why))
+    // Its deletion was promised while it was on its way back.
+    if (run.isCancelled) await retryUntil(signal, () => queue.cancelWaiting(prompt, 'deleted'))
   }
 
   #offer(): void {
     const { queue, registry } = this.#options
-    if (this.#isStopped || queue.waitingCount === 0 || this.#options.now() < this.#pausedUntil) return
+    if (this.#isStopped || queue.waitingCount === 0 || this.#pause) return
     const workers = registry.list()
     let open = workers.filter((worker) => worker.isAvailable)
     // Prompts with the same needs are placed alike, so that a long line of them costs one look each.

@@ -102,7 +102,8 @@ function executedData(entryText: string, promptId: string): { nodeId: string; da
 /** The upstream id is ours and a UUID, so as a JSON string it stands for nothing else. */
 export function renameId(text: string, prompt: Pick<PromptRecord, 'promptId' | 'upstreamId'>): string {
   if (prompt.promptId === prompt.upstreamId) return text
-  return text.replaceAll(`"${prompt.upstreamId}"`, quotePython(prompt.promptId))
+  // A function: in a string `$&` and its like, which a client may put in an id, would stand for parts of the text.
+  return text.replaceAll(`"${prompt.upstreamId}"`, () => quotePython(prompt.promptId))
 }
 
 const TERMINAL = new Set(['execution_success', 'execution_error', 'execution_interrupted'])

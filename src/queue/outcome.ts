@@ -34,8 +34,11 @@ export const interruptedData = (promptId: string, at: number): string =>
   `{"prompt_id": ${quotePython(promptId)}, "node_id": "", "node_type": "", "executed": [], "timestamp": ${at}}`
 
 /** ComfyUI's key order, as clients are shown it: a float when the client sent it. */
-export const numberText = (prompt: Pick<PromptRecord, 'number' | 'numberGiven'>): string =>
-  prompt.numberGiven && Number.isInteger(prompt.number) ? `${prompt.number}.0` : String(prompt.number)
+export function numberText(prompt: Pick<PromptRecord, 'number' | 'numberGiven'>): string {
+  const text = String(prompt.number)
+  // Large ones are printed with an exponent, which makes a float by itself.
+  return prompt.numberGiven && /^-?\d+$/.test(text) ? `${text}.0` : text
+}
 
 /** `[number, id, graph, extra_data, outputs]`, as in queue and history. */
 export function promptTuple(prompt: PromptRecord, parts: { graph: string; extraData: string }): string {

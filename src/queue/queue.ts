@@ -113,14 +113,19 @@ export class PromptQueue {
     return { kind: 'admitted', prompt }
   }
 
-  /** Makes an admitting prompt visible; it goes in line when no attempt has it. */
-  async publish(prompt: Prompt): Promise<void> {
-    if (prompt.record.admitted) return
-    await this.#options.store.publish(prompt.promptId)
+  /** Makes an admitting prompt visible; it goes in line when no attempt has it. False when it was discarded. */
+  async publish(prompt: Prompt): Promise<boolean> {
+    if (prompt.record.admitted) return true
+    const { store } = this.#options
+    if (!(await store.publish(prompt.promptId)) && !prompt.record.admitted) {
+      // Either it is gone, or it became visible though the store could not say so.
+      if (!(await store.get(prompt.promptId))?.admitted) return false
+    }
     prompt.record = { ...prompt.record, admitted: true }
-    if (this.#prompts.get(prompt.promptId) !== prompt) return // It ended while it was published.
+    if (this.#prompts.get(prompt.promptId) !== prompt) return true // It ended while it was published.
     if (prompt.record.status === 'queued') this.#line.add(prompt)
     this.#changed()
+    return true
   }
 
   /** Forgets an admitting prompt: its verdict was no. */
@@ -221,7 +226,7 @@ export class PromptQueue {
 
   #gone(prompt: Prompt): void {
     this.#line.remove(prompt.promptId)
-    this.#prompts.delete(prompt.promptId)
+    if (this.#prompts.get(prompt.promptId) === prompt) this.#prompts.delete(prompt.promptId)
     this.#changed()
   }
 

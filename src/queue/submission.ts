@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Logger } from 'pino'
 import type { Identity } from '../auth/identity.ts'
 import type { Sealer } from '../auth/sealer.ts'
 import { isCanonicalUuid } from '../comfyui/protocol.ts'
@@ -8,11 +9,13 @@ import { type Verdict, validatePrompt } from '../comfyui/validate.ts'
 import { StoppingError } from '../errors.ts'
 import { readFileLiteral } from '../files/names.ts'
 import type { PromptTraits } from '../scheduler/traits.ts'
-import type { NewPrompt, PromptRecord, PromptStore } from '../store/store.ts'
+import type { NewPrompt, PromptId, PromptRecord, PromptStore } from '../store/store.ts'
 import type { WorkerCatalogue } from '../workers/catalogue.ts'
 import type { WorkerRegistry } from '../workers/registry.ts'
 import type { Worker } from '../workers/worker.ts'
+import type { DispatchVerdict } from './attempt-run.ts'
 import type { Dispatcher, Reservation } from './dispatcher.ts'
+import { retryUntil } from './durably.ts'
 import { numberText } from './outcome.ts'
 import type { Prompt } from './prompt.ts'
 import { bodyToKeep, literalsOf, sizesOf } from './prompt-body.ts'
@@ -28,6 +31,9 @@ export interface SubmissionOptions {
   sealer: Sealer
   /** Milliseconds that the verdict of an idle worker is awaited. */
   verdictTimeoutMs: number
+  /** Ends what is tried again and again. */
+  signal: AbortSignal
+  log: Logger
 }
 
 export interface SubmitAnswer {
@@ -47,6 +53,8 @@ const NEW_WORDS_SINCE = [0, 9]
 /** The way in: reads, checks, stores, and gets the verdict of an idle worker where there is one. */
 export class Submission {
   readonly #options: SubmissionOptions
+  /** What is being found out about prompts whose verdict is awaited. */
+  readonly #verdicts = new Map<PromptId, Promise<string | undefined>>()
   #isStopped = false
 
   constructor(options: SubmissionOptions) {
@@ -72,6 +80,7 @@ export class Submission {
     // A client's id can be used again; history of its first use may still be on workers, so later uses get ids of ours.
     const isFirstUse = body.promptId === undefined || (await this.#options.store.get(promptId)) === undefined
     const upstreamId = isFirstUse && isCanonicalUuid(promptId) ? promptId : randomUUID()
+    const kept = bodyToKeep(body.text, body.root, this.#options.sealer)
     onId(promptId)
     const reservation = this.#options.dispatcher.reserveIdle(traits, { promptId, upstreamId })
     const wanted: NewPrompt = {
@@ -87,7 +96,7 @@ export class Submission {
       bodyHash: body.hash,
       traits,
       workflowId: body.workflowId,
-      body: bodyToKeep(body.text, body.root, this.#options.sealer),
+      body: kept,
     }
     return this.#admit(wanted, { reservation, nodeErrors: verdict.nodeErrors, saidPriority: body.saidPriority })
   }
@@ -101,6 +110,9 @@ export class Submission {
     try {
       const admitted = await queue.admit(wanted)
       if (admitted.kind === 'known') {
+        if (reservation) dispatcher.release(reservation) // The first may need that worker.
+        reservation = undefined
+        await this.#verdicts.get(wanted.promptId) // A refusal is that of both.
         return { record: admitted.record, text: answerText(admitted.record, '{}', how), isRepeat: true }
       }
       const { prompt } = admitted
@@ -108,7 +120,9 @@ export class Submission {
       if (reservation) {
         const taken = reservation
         reservation = undefined
-        nodeErrors = (await this.#verdictOf(prompt, taken)) ?? nodeErrors
+        const verdict = this.#verdictOf(prompt, taken).finally(() => this.#verdicts.delete(prompt.promptId))
+        this.#verdicts.set(prompt.promptId, verdict)
+        nodeErrors = (await verdict) ?? nodeErrors
       }
       return { record: prompt.record, text: answerText(prompt.record, nodeErrors, how), isRepeat: false }
     } finally {
@@ -122,12 +136,13 @@ export class Submission {
     const deadline = new AbortController()
     const timer = setTimeout(() => deadline.abort(), verdictTimeoutMs)
     const late = new Promise<'late'>((resolve) => deadline.signal.addEventListener('abort', () => resolve('late')))
+    let pending: Promise<DispatchVerdict> | undefined
     try {
       for (let next: Reservation | undefined = first; next; ) {
-        const run = dispatcher.dispatch(prompt, next)
-        const verdict = await Promise.race([run.verdict, late])
+        pending = dispatcher.dispatch(prompt, next).verdict
+        const verdict = await Promise.race([pending, late])
         if (verdict === 'late') break
-        if (verdict.kind === 'refused') throw new ComfyAnswer(400, JSON_TYPE, verdict.text)
+        throwRefusal(verdict)
         if (verdict.kind === 'accepted') return nodeErrorsOf(verdict.answer)
         next =
           prompt.record.status === 'queued'
@@ -138,7 +153,23 @@ export class Submission {
     } finally {
       clearTimeout(timer)
       // After a refusal it is gone, and nothing happens here.
-      if (queue.get(prompt.promptId) === prompt) await queue.publish(prompt)
+      const isKept = queue.get(prompt.promptId) !== prompt || (await this.#publish(prompt))
+      // It was refused at the very moment it became late.
+      if (!isKept && pending) throwRefusal(await pending)
+    }
+  }
+
+  /** The prompt is kept already, so its submitter is not sent away when the store fails here. False when it is gone. */
+  async #publish(prompt: Prompt): Promise<boolean> {
+    const { queue, dispatcher, signal, log } = this.#options
+    try {
+      return await queue.publish(prompt)
+    } catch {
+      retryUntil(signal, () => queue.publish(prompt)).then(
+        () => dispatcher.wake(),
+        (err: unknown) => log.warn({ promptId: prompt.promptId, err }, 'a prompt could not be made visible'),
+      )
+      return true
     }
   }
 
@@ -208,8 +239,16 @@ function answerText(record: PromptRecord, nodeErrors: string, how: { saidPriorit
   )
 }
 
-/** Read from the worker's text, so that numbers in it stay as they are. */
+function throwRefusal(verdict: DispatchVerdict): void {
+  if (verdict.kind === 'refused') throw new ComfyAnswer(400, JSON_TYPE, verdict.text)
+}
+
+/** Read from the worker's text, so that numbers in it stay as they are. `{}` when that cannot be read: it was taken. */
 function nodeErrorsOf(answer: string): string {
-  const node = member(parseJson(answer), 'node_errors')
-  return node?.kind === 'object' ? answer.slice(node.start, node.end) : '{}'
+  try {
+    const node = member(parseJson(answer), 'node_errors')
+    return node?.kind === 'object' ? answer.slice(node.start, node.end) : '{}'
+  } catch {
+    return '{}'
+  }
 }

@@ -73,6 +73,9 @@ export class WorkerRegistry {
   readonly #watched = new Map<WorkerId, Watched>()
   /** On the way into the store, so that of two at the same moment one is added. */
   readonly #adding = new Set<WorkerId>()
+  /** The last change of each worker's record that is under way. */
+  readonly #changes = new Map<WorkerId, Promise<void>>()
+  readonly #byTokenBase = new Map<string, Worker>()
   #observer: WorkerObserver | undefined
   #list: readonly Worker[] = []
 
@@ -112,7 +115,7 @@ export class WorkerRegistry {
 
   /** The worker that a token of its disk, or of one it had before, stands for. */
   byToken(token: string): { worker: Worker; isCurrent: boolean } | undefined {
-    const worker = this.#list.find(({ config }) => tokenBase(config.token) === tokenBase(token))
+    const worker = this.#byTokenBase.get(tokenBase(token))
     if (!worker || diskOf(token) > diskOf(worker.config.token)) return undefined
     return { worker, isCurrent: token === worker.config.token }
   }
@@ -140,8 +143,11 @@ export class WorkerRegistry {
   }
 
   /** Changes a worker. A change of how it is reached connects anew; what runs there goes on. */
-  async update(id: WorkerId, patch: WorkerPatch): Promise<Worker> {
-    const watched = this.#mustGet(id)
+  update(id: WorkerId, patch: WorkerPatch): Promise<Worker> {
+    return this.#inTurn(id, () => this.#update(this.#mustGet(id), patch))
+  }
+
+  async #update(watched: Watched, patch: WorkerPatch): Promise<Worker> {
     const { worker } = watched
     const before = worker.config
     const config = { ...before, ...patch }
@@ -159,26 +165,33 @@ export class WorkerRegistry {
     worker.config = config
     worker.client = this.#clientOf(config)
     const supervisor = this.#supervisorOf(worker)
-    this.#watched.set(id, { worker, supervisor })
+    this.#watched.set(worker.id, { worker, supervisor })
     supervisor.start()
     return worker
   }
 
   /** Removes a worker; what ran there is given up. */
-  async remove(id: WorkerId): Promise<void> {
-    const watched = this.#mustGet(id)
-    await this.#records.remove(watched.worker.config)
-    await this.#exclude(watched, 'it was removed')
+  remove(id: WorkerId): Promise<void> {
+    return this.#inTurn(id, async () => {
+      const watched = this.#mustGet(id)
+      await this.#records.remove(watched.worker.config)
+      await this.#exclude(watched, 'it was removed')
+    })
   }
 
-  /** Notes that the worker's disk is another one: names it gives from now on get a new token. */
-  async renewDisk(worker: Worker): Promise<void> {
-    worker.config = { ...worker.config, token: nextDiskToken(worker.config.token) }
-    this.#log.warn(
-      { workerId: worker.id },
-      'a file name came again with other content: its disk is taken for a new one',
-    )
-    await this.#records.save(worker.config)
+  /** Notes that the worker's disk is another one: names it gives from now on get a new token. Of two at once one counts. */
+  renewDisk(worker: Worker): Promise<void> {
+    const { token } = worker.config
+    return this.#inTurn(worker.id, async () => {
+      if (worker.config.token !== token || this.get(worker.id) !== worker) return
+      const config = { ...worker.config, token: nextDiskToken(token) }
+      await this.#records.save(config)
+      worker.config = config
+      this.#log.warn(
+        { workerId: worker.id },
+        'a file name came again with other content: its disk is taken for a new one',
+      )
+    })
   }
 
   async close(): Promise<void> {
@@ -249,13 +262,30 @@ export class WorkerRegistry {
   }
 
   /** Messages go to the id a prompt was posted under, so it is kept while one is unfinished; else a fresh one is safer. */
-  async #clientIdFor(worker: Worker): Promise<string> {
-    if (worker.inFlight.size === 0) {
-      const config = { ...worker.config, upstreamClientId: randomUUID() }
-      await this.#records.save(config)
-      worker.config = { ...worker.config, upstreamClientId: config.upstreamClientId }
-    }
-    return worker.config.upstreamClientId
+  #clientIdFor(worker: Worker): Promise<string> {
+    return this.#inTurn(worker.id, async () => {
+      if (this.get(worker.id) !== worker) throw new UnknownWorkerError(worker.id)
+      if (worker.inFlight.size === 0) {
+        const config = { ...worker.config, upstreamClientId: randomUUID() }
+        await this.#records.save(config)
+        worker.config = config
+      }
+      return worker.config.upstreamClientId
+    })
+  }
+
+  /** A worker's record is written whole, so each change starts from what the one before has left. */
+  #inTurn<T>(id: WorkerId, change: () => Promise<T>): Promise<T> {
+    const turn = (this.#changes.get(id) ?? Promise.resolve()).then(change)
+    const settled = turn.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.#changes.set(id, settled)
+    void settled.then(() => {
+      if (this.#changes.get(id) === settled) this.#changes.delete(id)
+    })
+    return turn
   }
 
   #mustGet(id: WorkerId): Watched {
@@ -266,5 +296,7 @@ export class WorkerRegistry {
 
   #relist(): void {
     this.#list = [...this.#watched.values()].map(({ worker }) => worker).sort((a, b) => (a.id < b.id ? -1 : 1))
+    this.#byTokenBase.clear()
+    for (const worker of this.#list) this.#byTokenBase.set(tokenBase(worker.config.token), worker)
   }
 }

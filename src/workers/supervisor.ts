@@ -60,6 +60,7 @@ export class WorkerSupervisor {
   #messageAt: number
   #deafAfterMs = DEAF_AFTER_MS
   #needsCatalogue = true
+  #isFetching = false
   #isReopening = false
 
   constructor(options: SupervisorOptions) {
@@ -178,7 +179,8 @@ export class WorkerSupervisor {
       return // Health has noted it.
     }
     if (!this.#connection.isOpen) this.#connection.hurry()
-    if (this.#needsCatalogue) await this.#fetchCatalogue()
+    // Not awaited: it may take a minute, in which the worker may die.
+    if (this.#needsCatalogue && !this.#isFetching) void this.#fetchCatalogue()
     const due = this.#now() - this.#reconciledAt >= this.#options.reconcileIntervalMs
     if (this.#reconcileRequested || due) await this.#reconcile()
     this.#listenForDeafness()
@@ -215,7 +217,9 @@ export class WorkerSupervisor {
     }
   }
 
+  /** Does not throw. */
   async #fetchCatalogue(): Promise<void> {
+    this.#isFetching = true
     try {
       await this.#options.catalogue.fetch(this.#worker, { signal: this.#stop.signal })
       this.#needsCatalogue = false
@@ -223,6 +227,8 @@ export class WorkerSupervisor {
     } catch (error) {
       if (this.#stop.signal.aborted) return
       this.#options.log.warn({ workerId: this.#worker.id, err: error }, 'what a worker can run could not be read')
+    } finally {
+      this.#isFetching = false
     }
   }
 

@@ -115,7 +115,8 @@ export class Worker {
     return entry
   }
 
-  release(promptId: PromptId): void {
-    this.inFlight.delete(promptId)
+  /** Gives a slot back; nothing happens when it was given back before. */
+  release(slot: InFlight): void {
+    if (this.inFlight.get(slot.promptId) === slot) this.inFlight.delete(slot.promptId)
   }
 }

@@ -6,8 +6,8 @@ import { renderEnvExample, renderSettingsPage } from '../../src/config/render.ts
 import { variables } from '../../src/config/schema.ts'
 
 describe('generated files', () => {
-  it.each(generatedFiles)('$path is fresh (else: npm run generate)', ({ path, render }) => {
-    expect(readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')).toBe(render())
+  it.each(generatedFiles)('$path is fresh (else: npm run generate)', async ({ path, render }) => {
+    expect(readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')).toBe(await render())
   })
 
   it('offers every variable in env.example, and sets none', () => {

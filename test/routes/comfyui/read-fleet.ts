@@ -131,6 +131,8 @@ export async function startFleet(
     catalogue,
     sealer,
     verdictTimeoutMs: 1_000,
+    signal: stopping.signal,
+    log,
   })
 
   const history = new PromptHistory({ store: store.prompts, events, listLimit: options.listLimit ?? 200 })
