@@ -1,8 +1,6 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Sealer } from '../auth/sealer.ts'
 import { WorkerCallError } from '../comfyui/client.ts'
-import { decodeFrame, encodeFrame, isResultFrame, withPromptId } from '../comfyui/frames.ts'
 import {
   isExecutingNull,
   promptIdOf,
@@ -10,21 +8,20 @@ import {
   terminalTypeOf,
   type WorkerMessage,
 } from '../comfyui/protocol.ts'
-import { quotePython } from '../comfyui/python-json.ts'
-import { member, parseJson, stringValue } from '../comfyui/raw-json.ts'
-import { Splicer } from '../comfyui/raw-json-edit.ts'
 import { StoreUnavailableError } from '../errors.ts'
 import type { WorkerDisks } from '../files/disks.ts'
-import { fileRecordsIn, readFileLiteral, renameRecord, type WorkerFile } from '../files/names.ts'
+import { readFileLiteral } from '../files/names.ts'
 import type { Attempt, PromptBody, PromptStore } from '../store/store.ts'
 import type { InFlight, Worker } from '../workers/worker.ts'
 import { retryUntil } from './durably.ts'
 import type { PromptEvents } from './events.ts'
-import { type MappedEntry, mapHistoryEntry, renameId } from './history-entry.ts'
-import { frameOf, startData } from './outcome.ts'
+import type { MappedEntry } from './history-entry.ts'
 import type { Prompt } from './prompt.ts'
-import { bodyForWorker, shownParts } from './prompt-body.ts'
+import { bodyForWorker } from './prompt-body.ts'
 import type { PromptQueue } from './queue.ts'
+import { RunMessages } from './run-messages.ts'
+import { type ResultLook, ResultReader } from './run-result.ts'
+import { TaskLine } from './task-line.ts'
 
 /** What became of the dispatch, for the one who submitted and waits. */
 export type DispatchVerdict =
@@ -90,17 +87,10 @@ export type RunPhase = 'claiming' | 'posting' | 'unsure' | 'accepted' | 'running
 const SECOND_LOOK_MS = 300
 /** A terminal message without the `executing null` behind it is believed after this. */
 const NULL_GRACE_MS = 1_000
-const HISTORY_RETRY_MS = 250
-const HISTORY_PAUSE_MAX_MS = 1_000
 /** History is written before the last message, so an answer without it means that it is gone. */
 const HISTORY_TRIES = 4
 /** A worker that answers but gives no readable history for so many deadlines of a POST has lost the result. */
 const UNREADABLE_DEADLINES = 3
-/** Largest history entry beside the prompt itself, and at all: a string holds no more than 512 MiB; bytes. */
-const RESULT_BYTES = 64 * 1024 * 1024
-const MAX_HISTORY_BYTES = 384 * 1024 * 1024
-/** Python escapes what is not ASCII: six bytes for a UTF-16 unit, and a prompt's text is in its history. */
-const BYTES_PER_CHAR = 6
 /** Text that may wait while the store is away, characters; beyond it only what decides the end is kept. */
 const MAX_WAITING_CHARS = 8 * 1024 * 1024
 
@@ -119,23 +109,18 @@ export class AttemptRun {
   #lostReason = ''
   /** Ends the calls that ask the worker for the result. */
   readonly #calls = new AbortController()
-  #startTold = false
-  #terminalText: string | undefined
   #acceptedAt = 0
   #sentChars: number | undefined
   #unsureSince = 0
   #absentSince: number | undefined
   #unheardLooks = 0
-  #unreadableSince: number | undefined
   #waitingChars = 0
   #waitingPreview: Buffer | undefined
   #heardAt = 0
-  readonly #cachedNodes = new Set<string>()
-  readonly #toldOutputs = new Set<string>()
-  readonly #tokens = new Map<string, string>()
-  readonly #tasks: (() => void | Promise<void>)[] = []
-  #isWorking = false
   readonly #slot: InFlight
+  readonly #messages: RunMessages
+  readonly #result: ResultReader
+  readonly #line = new TaskLine((error) => this.#report(error))
 
   /** `slot` was reserved on the worker when it was chosen. */
   constructor(prompt: Prompt, worker: Worker, slot: InFlight, services: RunServices) {
@@ -146,6 +131,16 @@ export class AttemptRun {
     this.#log = services.log.child({ promptId: prompt.promptId, workerId: worker.id })
     this.verdict = new Promise((resolve) => {
       this.#tellVerdict = resolve
+    })
+    const { events, disks, signal } = services
+    this.#messages = new RunMessages({ prompt, worker, events, disks, log: this.#log, signal })
+    this.#result = new ResultReader({
+      worker,
+      upstreamId: this.upstreamId,
+      promptChars: () => this.#charsSent(),
+      unreadableAfterMs: UNREADABLE_DEADLINES * services.promptTimeoutMs,
+      callFailed: (error) => services.owner.callFailed(worker, error),
+      now: services.now,
     })
   }
 
@@ -163,7 +158,7 @@ export class AttemptRun {
 
   /** The frames of this run reached the client from its start on. */
   get wasStartTold(): boolean {
-    return this.#startTold
+    return this.#messages.wasStartTold
   }
 
   /** Claims, posts, and settles what comes of it. The worker's slot is reserved already. Does not throw. */
@@ -213,9 +208,9 @@ export class AttemptRun {
   hear(message: WorkerMessage, text: string): void {
     const isEnd = isExecutingNull(message) || terminalTypeOf(message) !== undefined
     // While the store is away messages wait for names of files. History has the outputs of those that are dropped.
-    if (!isEnd && this.#waitingChars + text.length > MAX_WAITING_CHARS && this.#isWorking) return
+    if (!isEnd && this.#waitingChars + text.length > MAX_WAITING_CHARS && this.#line.isWorking) return
     this.#waitingChars += text.length
-    this.#do(() => {
+    this.#line.add(() => {
       this.#waitingChars -= text.length
       return this.#hear(message, text)
     })
@@ -224,13 +219,13 @@ export class AttemptRun {
   /** A binary frame of this prompt. Of previews that have to wait only the newest is kept. */
   seeFrame(bytes: Buffer, { isResult }: { isResult: boolean }): void {
     if (isResult) {
-      this.#do(() => this.#frame(bytes))
+      this.#line.add(() => this.#frame(bytes))
       return
     }
     const isWaiting = this.#waitingPreview !== undefined
     this.#waitingPreview = bytes
     if (isWaiting) return
-    this.#do(() => {
+    this.#line.add(() => {
       const newest = this.#waitingPreview
       this.#waitingPreview = undefined
       if (newest) this.#frame(newest)
@@ -239,7 +234,7 @@ export class AttemptRun {
 
   /** The worker's queue as it was some time after `askedAt`. */
   queueSeen(queue: RemoteQueue, askedAt: number): void {
-    this.#do(() => this.#queueSeen(queue, askedAt))
+    this.#line.add(() => this.#queueSeen(queue, askedAt))
   }
 
   /** The worker is given up. `isFirst`: nothing of ours was ahead of it there. Does not throw. */
@@ -355,34 +350,19 @@ export class AttemptRun {
     if (isExecutingNull(message)) return isNamed ? this.#conclude() : undefined
     if (terminalTypeOf(message)) {
       if (!isNamed) return
-      this.#terminalText = text
-      setTimeout(() => this.#do(() => this.#conclude()), NULL_GRACE_MS).unref()
+      this.#messages.keepTerminal(text)
+      setTimeout(() => this.#line.add(() => this.#conclude()), NULL_GRACE_MS).unref()
       return
     }
     if (message.type === 'execution_start' || this.#phase !== 'running') this.#runs()
     if (this.#isCancelled) return message.type === 'execution_start' ? this.#askToStop('interrupt') : undefined
-    this.#noteProgress(message)
-    const mapped = await this.#mapMessage(message, text)
-    if (mapped === undefined) return
-    if (message.type === 'execution_start') this.#startTold = true
-    else this.#tellStart()
-    const kind = promptIdOf(message) === undefined && message.type !== 'executing' ? 'workerMessage' : 'message'
-    this.#services.events.publish({ kind, prompt: this.prompt.ref, type: message.type, text: mapped })
+    await this.#messages.tell(message, text)
   }
 
   #frame(bytes: Buffer): void {
     if (this.#phase !== 'running' || this.#isCancelled) return
     this.#heardAt = this.#services.now()
-    const frame = decodeFrame(bytes)
-    if (!frame) return
-    this.#tellStart()
-    const own = frame.kind === 'image-with-metadata' ? encodeFrame(withPromptId(frame, this.prompt.promptId)) : bytes
-    this.#services.events.publish({
-      kind: 'frame',
-      prompt: this.prompt.ref,
-      bytes: own,
-      isResult: isResultFrame(frame),
-    })
+    this.#messages.tellFrame(bytes)
   }
 
   #queueSeen(queue: RemoteQueue, askedAt: number): void | Promise<void> {
@@ -407,10 +387,10 @@ export class AttemptRun {
     const isNew = this.#phase !== 'running'
     if (isNew) this.#runs()
     if (this.prompt.isInterrupted) return this.#askToStop('interrupt')
-    if (this.#startTold) return
+    if (this.#messages.wasStartTold) return
     // Its start was said while nobody listened, or the worker has forgotten our socket.
     this.#unheardLooks++
-    this.#tellStart()
+    if (!this.#isCancelled) this.#messages.tellStart()
     if (this.#unheardLooks > 1 || isNew) this.#services.owner.hearAgain(this.worker)
   }
 
@@ -418,10 +398,10 @@ export class AttemptRun {
   async #absent(askedAt: number): Promise<void> {
     // Before any wait: those ahead of it may be given up for the same reason.
     const begun = this.#mayHaveBegun({ isFirst: this.#services.owner.isFirst(this) })
-    const answer = await this.#readHistory({ tries: 1 })
+    const look = await this.#result.look(this.#ended())
     if (this.#isOver()) return
-    if (answer === 'unknown') return this.#isUnreadable() ? this.#giveUpResult() : undefined
-    if (answer !== undefined) return this.#conclude(answer)
+    if (look.kind === 'unknown') return this.#result.isUnreadable ? this.#giveUpResult() : undefined
+    if (look.kind === 'found') return this.#conclude(look)
     if (this.#phase === 'unsure' && !this.#isCancelled) {
       // A call that broke may still be on its way through the worker's event loop: look once more.
       if (this.#absentSince === undefined || askedAt < this.#unsureSince) {
@@ -432,7 +412,7 @@ export class AttemptRun {
       return this.#giveUp({ sent: true, workerDied: false, reason: 'its worker does not have it' })
     }
     if (this.#isCancelled) return this.#endCancelled()
-    if (this.#terminalText !== undefined) return this.#conclude()
+    if (this.#messages.hasTerminal) return this.#conclude()
     return this.#giveUp({ sent: begun, workerDied: begun, reason: 'its worker has forgotten it' })
   }
 
@@ -456,83 +436,17 @@ export class AttemptRun {
     })
   }
 
-  /** Sees to it that the client hears `execution_start` before anything else. */
-  #tellStart(): void {
-    if (this.#startTold || this.#isCancelled) return
-    this.#startTold = true
-    const text = frameOf('execution_start', startData(this.prompt.promptId, Date.now()))
-    this.#services.events.publish({ kind: 'message', prompt: this.prompt.ref, type: 'execution_start', text })
-  }
-
-  #noteProgress({ type, data }: WorkerMessage): void {
-    const { progress } = this.prompt
-    if (type === 'execution_start') this.prompt.resetProgress()
-    if (type === 'execution_cached' && Array.isArray(data.nodes)) {
-      for (const node of data.nodes) if (typeof node === 'string') this.#cachedNodes.add(node)
-      progress.finishedNodes = this.#cachedNodes.size
-    }
-    if (type === 'executing' && typeof data.node === 'string') {
-      if (progress.node !== undefined && progress.node !== data.node) progress.finishedNodes++
-      Object.assign(progress, { node: data.node, value: 0, max: 0 })
-    }
-    if (type === 'progress' && typeof data.value === 'number' && typeof data.max === 'number') {
-      Object.assign(progress, { value: data.value, max: data.max })
-    }
-  }
-
-  /** The frame in the clients' form; undefined when it cannot be read. */
-  async #mapMessage(message: WorkerMessage, source: string): Promise<string | undefined> {
-    let text = renameId(source, this.prompt.record)
-    if (message.type === 'executing' && promptIdOf(message) === undefined) {
-      // After a reconnect a worker names the node but not the prompt.
-      const node = typeof message.data.node === 'string' ? quotePython(message.data.node) : 'null'
-      text = frameOf(
-        'executing',
-        `{"node": ${node}, "display_node": ${node}, "prompt_id": ${quotePython(this.prompt.promptId)}}`,
-      )
-    }
-    if (!text.includes('"filename"')) {
-      if (message.type === 'executed' && typeof message.data.node === 'string') this.#toldOutputs.add(message.data.node)
-      return text
-    }
-    try {
-      const data = member(parseJson(text), 'data')
-      const node = stringValue(member(data, 'node')) ?? ''
-      const splicer = new Splicer(text)
-      for (const record of fileRecordsIn(data)) {
-        renameRecord(splicer, record, await this.#tokenFor(record.file, node), { url: false })
-      }
-      if (message.type === 'executed') this.#toldOutputs.add(node)
-      return splicer.apply()
-    } catch (error) {
-      this.#log.warn({ err: error, type: message.type }, 'a message could not be read')
-      return undefined
-    }
-  }
-
-  async #tokenFor(file: WorkerFile, nodeId: string): Promise<string> {
-    const key = `${file.type}/${file.subfolder}/${file.filename}`
-    const known = this.#tokens.get(key)
-    if (known !== undefined) return known
-    const { disks } = this.#services
-    const token = await retryUntil(this.#services.signal, () =>
-      disks.tokenFor(this.worker, file, { promptId: this.prompt.promptId, isCached: this.#cachedNodes.has(nodeId) }),
-    )
-    this.#tokens.set(key, token)
-    return token
-  }
-
   /** Fetches, maps and stores the result; the terminal messages follow from the stored entry. */
-  async #conclude(known?: string): Promise<void> {
+  async #conclude(known?: ResultLook): Promise<void> {
     if (this.#isOver()) return
     this.#runs()
     this.#phase = 'ending'
     this.#release()
-    const answer = known ?? (await this.#readHistory({ tries: HISTORY_TRIES }))
-    if (answer === 'unknown') {
+    const look = known ?? (await this.#result.wait(this.#ended(), { tries: HISTORY_TRIES }))
+    if (look.kind === 'unknown') {
       if (this.#isLost) return this.#giveUp({ sent: true, workerDied: true, reason: this.#lostReason })
       // When the gateway stops, the next process asks again.
-      return this.#isUnreadable() ? this.#giveUpResult() : undefined
+      return this.#result.isUnreadable ? this.#giveUpResult() : undefined
     }
     if (this.#isCancelled) return this.#endCancelled()
     const { store, queue, owner, signal } = this.#services
@@ -540,7 +454,7 @@ export class AttemptRun {
     const attempt = this.attempt
     if (!attempt) return this.#close()
     const body = await retryUntil(signal, () => store.readBody(prompt.promptId))
-    const entry = body && answer !== undefined ? await this.#mapAnswer(answer, body) : undefined
+    const entry = body && look.kind === 'found' ? await this.#messages.mapAnswer(look.answer, body) : undefined
     if (!entry) {
       return this.#giveUp({ sent: true, workerDied: false, reason: 'its result is not in the history of its worker' })
     }
@@ -557,108 +471,21 @@ export class AttemptRun {
           summary: entry.summary,
           files: entry.files,
         },
-        { messages: this.#finalMessages(entry), log: `${entry.status} on ${this.worker.config.name}` },
+        { messages: this.#messages.finalMessages(entry), log: `${entry.status} on ${this.worker.config.name}` },
       )
     })
     this.#close()
   }
 
-  async #mapAnswer(answer: string, body: PromptBody): Promise<MappedEntry | undefined> {
-    try {
-      const root = parseJson(answer)
-      this.#readCachedNodes(member(root, this.upstreamId))
-      const outputs = member(member(root, this.upstreamId), 'outputs')
-      if (outputs?.kind === 'object') {
-        for (const { key: node, value } of outputs.members) {
-          for (const { file } of fileRecordsIn(value)) await this.#tokenFor(file, node)
-        }
-      }
-      const { record } = this.prompt
-      return mapHistoryEntry({
-        answer,
-        prompt: record,
-        graph: shownParts(body.text, record.clientId, record.createdAt).graph,
-        workerId: this.worker.id,
-        tokenOf: (file) =>
-          this.#tokens.get(`${file.type}/${file.subfolder}/${file.filename}`) ?? this.worker.config.token,
-      })
-    } catch (error) {
-      this.#log.warn({ err: error }, 'the history of a prompt could not be read')
-      return undefined
-    }
-  }
-
-  /** Messages that were missed tell it too. */
-  #readCachedNodes(entry: ReturnType<typeof member>): void {
-    const messages = member(member(entry, 'status'), 'messages')
-    if (messages?.kind !== 'array') return
-    for (const item of messages.items) {
-      if (item.kind !== 'array' || stringValue(item.items[0]) !== 'execution_cached') continue
-      const nodes = member(item.items[1], 'nodes')
-      if (nodes?.kind !== 'array') continue
-      for (const node of nodes.items) {
-        const id = stringValue(node)
-        if (id !== undefined) this.#cachedNodes.add(id)
-      }
-    }
-  }
-
-  /** What the client has not heard yet, the terminal message last. */
-  #finalMessages(entry: MappedEntry): string[] {
-    const frames: string[] = []
-    const { promptId } = this.prompt
-    if (!this.#startTold) frames.push(frameOf('execution_start', startData(promptId, Date.now())))
-    for (const { nodeId, data } of entry.executed) {
-      if (!this.#toldOutputs.has(nodeId)) frames.push(frameOf('executed', data))
-    }
-    if (this.#terminalText !== undefined) frames.push(renameId(this.#terminalText, this.prompt.record))
-    else if (entry.terminal) frames.push(frameOf(entry.terminal.type, entry.terminal.data))
-    else frames.push(frameOf('execution_success', startData(promptId, Date.now())))
-    return frames
-  }
-
-  /** Text of the answer, undefined when the worker has no entry, 'unknown' when it could not be asked. */
-  async #readHistory(options: { tries: number }): Promise<string | undefined | 'unknown'> {
-    const { signal, owner } = this.#services
-    const ended = AbortSignal.any([this.#calls.signal, signal])
-    let triesLeft = options.tries
-    for (let pauseMs = HISTORY_RETRY_MS; !ended.aborted; ) {
-      try {
-        const wantedBytes = RESULT_BYTES + BYTES_PER_CHAR * (await this.#charsSent())
-        const maxAnswerBytes = Math.min(wantedBytes, MAX_HISTORY_BYTES)
-        const answer = await this.worker.client.history(this.upstreamId, { signal: ended, maxAnswerBytes })
-        this.#unreadableSince = undefined
-        if (answer !== undefined) return answer
-        triesLeft--
-        if (triesLeft <= 0) return undefined
-        pauseMs = HISTORY_RETRY_MS
-      } catch (error) {
-        if (ended.aborted) return 'unknown'
-        if (error instanceof WorkerCallError) {
-          // Answers count that are none; a worker that does not answer at all is given up by its health.
-          if (error.fault === 'protocol') this.#unreadableSince ??= this.#services.now()
-          else this.#unreadableSince = undefined
-          owner.callFailed(this.worker, error)
-        }
-        if (options.tries === 1 || this.#isUnreadable()) return 'unknown'
-        // It was away: what it does not know when it is back, it has forgotten.
-        triesLeft = 1
-        pauseMs = Math.min(pauseMs * 2, HISTORY_PAUSE_MAX_MS)
-      }
-      await pause(pauseMs, undefined, { signal: ended }).catch(() => undefined)
-    }
-    return 'unknown'
+  /** Ends the calls for the result: the worker is given up, or the gateway stops. */
+  #ended(): AbortSignal {
+    return AbortSignal.any([this.#calls.signal, this.#services.signal])
   }
 
   /** Length of the prompt's text, which is in its history too. */
   async #charsSent(): Promise<number> {
     this.#sentChars ??= (await this.#services.store.readBody(this.prompt.promptId))?.text.length ?? 0
     return this.#sentChars
-  }
-
-  #isUnreadable(): boolean {
-    const limitMs = UNREADABLE_DEADLINES * this.#services.promptTimeoutMs
-    return this.#unreadableSince !== undefined && this.#services.now() - this.#unreadableSince >= limitMs
   }
 
   #giveUpResult(): Promise<void> {
@@ -728,25 +555,6 @@ export class AttemptRun {
   /** Resolves the verdict with the worker's refusal; the submitter answers with it. */
   tellRefusal(text: string): void {
     this.#tellVerdict({ kind: 'refused', text })
-  }
-
-  /** One thing after the other, in the order it was observed, without a wait where none is needed. */
-  #do(task: () => void | Promise<void>): void {
-    this.#tasks.push(task)
-    if (!this.#isWorking) void this.#work()
-  }
-
-  async #work(): Promise<void> {
-    this.#isWorking = true
-    for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
-      try {
-        const working = task()
-        if (working) await working
-      } catch (error) {
-        this.#report(error)
-      }
-    }
-    this.#isWorking = false
   }
 
   /** What was under way when the gateway stops is taken up by the next process. */

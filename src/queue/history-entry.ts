@@ -1,5 +1,5 @@
 import { quotePython } from '../comfyui/python-json.ts'
-import { type JsonNode, member, parseJson, stringValue, toValue } from '../comfyui/raw-json.ts'
+import { type JsonNode, type JsonObject, member, parseJson, stringValue, toValue } from '../comfyui/raw-json.ts'
 import { Splicer } from '../comfyui/raw-json-edit.ts'
 import { clientSubfolder, fileRecordsIn, plainPathsIn, renameRecord, type WorkerFile } from '../files/names.ts'
 import type { OutputFile, PromptRecord } from '../store/store.ts'
@@ -66,30 +66,31 @@ export function mapHistoryEntry(mapping: EntryMapping): MappedEntry | undefined 
       files.push({ ...file, workerId: mapping.workerId, token: mapping.tokenOf(file) })
     }
   }
+  // A worker's word for it that its messages are about this prompt is not enough.
+  for (const { node } of messagesOf(entry)) splicer.setMember(node, 'prompt_id', quotePython(prompt.promptId))
   const mapped = splicer.apply()
-  const status = member(entry, 'status')
-  const messages = messagesOf(status)
+  const done = parseJson(mapped)
+  const messages = messagesOf(done)
   const terminal = messages.findLast(({ type }) => TERMINAL.has(type))
-  const succeeded = stringValue(member(status, 'status_str')) === 'success'
+  const succeeded = stringValue(member(member(done, 'status'), 'status_str')) === 'success'
   const interrupted = terminal?.type === 'execution_interrupted'
   return {
     text: mapped,
-    executed: executedData(mapped, prompt.promptId),
+    executed: executedData(mapped, done, prompt.promptId),
     status: succeeded ? 'succeeded' : interrupted ? 'cancelled' : 'failed',
     reason: succeeded ? undefined : interrupted ? 'interrupted' : errorText(terminal?.node),
     files,
-    summary: summaryOf({ messages, terminal, outputsCount, preview: bestPreview(previews), text }),
-    terminal: terminal && { type: terminal.type, data: text.slice(terminal.node.start, terminal.node.end) },
+    summary: summaryOf({ messages, terminal, outputsCount, preview: bestPreview(previews), text: mapped }),
+    terminal: terminal && { type: terminal.type, data: mapped.slice(terminal.node.start, terminal.node.end) },
   }
 }
 
-function executedData(entryText: string, promptId: string): { nodeId: string; data: string }[] {
-  const entry = parseJson(entryText)
+function executedData(text: string, entry: JsonNode, promptId: string): { nodeId: string; data: string }[] {
   const outputs = member(entry, 'outputs')
   if (outputs?.kind !== 'object') return []
   return outputs.members.map(({ key: nodeId, value }) => {
     const display = stringValue(member(member(member(entry, 'meta'), nodeId), 'display_node')) ?? nodeId
-    const output = entryText.slice(value.start, value.end)
+    const output = text.slice(value.start, value.end)
     return {
       nodeId,
       data:
@@ -110,11 +111,11 @@ const TERMINAL = new Set(['execution_success', 'execution_error', 'execution_int
 
 interface StatusMessage {
   type: string
-  node: JsonNode
+  node: JsonObject
 }
 
-function messagesOf(status: JsonNode | undefined): StatusMessage[] {
-  const list = member(status, 'messages')
+function messagesOf(entry: JsonNode): StatusMessage[] {
+  const list = member(member(entry, 'status'), 'messages')
   if (list?.kind !== 'array') return []
   return list.items.flatMap((item) => {
     if (item.kind !== 'array') return []

@@ -45,7 +45,7 @@ export interface SubmitAnswer {
 }
 
 /** How old object_info may be when a refusal rests on what it does not list. */
-const FRESH_ENOUGH_MS = 2_000
+const FRESH_ENOUGH_MS = 10_000
 const REFRESH_TIMEOUT_MS = 1_000
 /** From this release on a fleet's refusals use the words of 2026. */
 const NEW_WORDS_SINCE = [0, 9]

@@ -265,10 +265,11 @@ export class WorkerRegistry {
   #clientIdFor(worker: Worker): Promise<string> {
     return this.#inTurn(worker.id, async () => {
       if (this.get(worker.id) !== worker) throw new UnknownWorkerError(worker.id)
-      if (worker.inFlight.size === 0) {
+      if (worker.inFlight.size === 0 && worker.wasConnected) {
         const config = { ...worker.config, upstreamClientId: randomUUID() }
         await this.#records.save(config)
         worker.config = config
+        worker.wasConnected = false
       }
       return worker.config.upstreamClientId
     })

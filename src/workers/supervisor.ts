@@ -79,6 +79,7 @@ export class WorkerSupervisor {
       },
       {
         opened: () => {
+          this.#worker.wasConnected = true
           this.#health.socketOpened(this.#now())
           // Whatever was said while nobody listened is lost: look.
           this.#reconcileRequested = true

@@ -61,6 +61,8 @@ export class Worker {
   stalledOn: string | undefined
   /** Milliseconds its last check took. */
   latencyMs: number | undefined
+  /** A socket was open under its upstream client id, perhaps by a former process; the worker may have one left over. */
+  wasConnected = true
   /** Prompts ever sent to it by this process; spreads equal choices. */
   dispatched = 0
   readonly #prefetch: number

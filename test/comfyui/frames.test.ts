@@ -16,7 +16,9 @@ import {
 
 const image = fc.uint8Array({ maxLength: 200 })
 const imageType = fc.constantFrom('image/jpeg' as const, 'image/png' as const)
-const text = fc.string({ unit: 'binary', maxLength: 60 }).filter((value) => Buffer.from(value, 'utf8').toString('utf8') === value)
+const text = fc
+  .string({ unit: 'binary', maxLength: 60 })
+  .filter((value) => Buffer.from(value, 'utf8').toString('utf8') === value)
 
 const anyFrame: fc.Arbitrary<BinaryFrame> = fc.oneof(
   fc.record({ kind: fc.constant('image' as const), imageType, image }),

@@ -32,7 +32,7 @@ beforeEach(async () => {
     catalogue,
     settings: {
       defaultAuth: undefined,
-    sharesDefaultAuth: true,
+      sharesDefaultAuth: true,
       health: {
         fall: 3,
         rise: 2,
