@@ -127,7 +127,7 @@ export async function createApp(
 
   const history = new PromptHistory({ store: store.prompts, events, listLimit: config.HISTORY_LIST })
   const reader = new FleetReader({ registry, now: monotonicNow, log })
-  const uiWorker = (): Worker | undefined => registry.list().find(({ state }) => state.kind === 'healthy')
+  const uiWorker = { current: async () => registry.list().find(({ state }) => state.kind === 'healthy') }
   let isLoaded = false
   let isClosing = false
   const app = await createServer({

@@ -60,7 +60,7 @@ export interface ServerServices {
   locate: LocateFile
   userData: UserData
   /** The worker that answers for what exists once; undefined while none is up. */
-  uiWorker: () => Worker | undefined
+  uiWorker: { current(): Promise<Worker | undefined> }
   recentLog: RecentLog
   isLoaded: () => boolean
   isStopping: () => boolean
@@ -115,8 +115,8 @@ export async function createServer(options: {
 async function registerComfyui(app: FastifyInstance, services: ServerServices): Promise<void> {
   const { submission, dispatcher, queue, registry, relay, prompts, history, userData, uiWorker } = services
   let lastVersion: string | undefined
-  const comfyVersion = (): string | undefined => {
-    lastVersion = uiWorker()?.version ?? lastVersion
+  const comfyVersion = async (): Promise<string | undefined> => {
+    lastVersion = (await uiWorker.current())?.version ?? lastVersion
     return lastVersion
   }
   await app.register(websocket, comfySocketServerOptions)
@@ -139,7 +139,7 @@ async function registerComfyui(app: FastifyInstance, services: ServerServices): 
     await app.register(family, { prefix: '/api' })
   }
   await app.register(jobRoutes({ store: prompts, queue, history, dispatcher }))
-  await app.register(internalRoutes({ recentLog: services.recentLog, uiWorker }))
+  await app.register(internalRoutes({ recentLog: services.recentLog, uiWorker, store: prompts }))
 }
 
 /** The gateway's own: its API, its page, and what operates it. */

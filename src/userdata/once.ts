@@ -6,7 +6,7 @@ export interface OnceOptions {
   /** Where it is noted that the work was done. */
   record: { collection: string; id: string }
   /** Does it and says what is worth noting; undefined when it cannot be tried now. Rejects when it failed. */
-  work: () => Promise<JsonValue> | undefined
+  work: () => Promise<JsonValue | undefined>
   /** Milliseconds after a failure in which it is not tried again. */
   retryMs: number
   /** Monotonic milliseconds. */

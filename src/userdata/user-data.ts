@@ -23,7 +23,9 @@ export function createUserData(options: UserDataOptions): UserData {
     files,
     imports,
     async hasAny(owner) {
-      await Promise.all([imports.settingsReady(owner), imports.filesReady(owner)])
+      // A front end asks this first; the files may come later.
+      void imports.filesReady(owner)
+      await imports.settingsReady(owner)
       return (await settings.text(owner)) !== undefined || (await files.stat(owner, '')) !== undefined
     },
   }

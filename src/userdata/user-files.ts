@@ -52,6 +52,7 @@ const BAD_NAME = new Set([
 ])
 const MISSING = new Set([...BAD_NAME].filter((code) => code !== 'EISDIR' && code !== 'ENOTEMPTY'))
 const DISK_FULL = new Set(['ENOSPC', 'EDQUOT'])
+const IS_WINDOWS = process.platform === 'win32'
 /** Where hard links are not to be had. */
 const NO_LINKS = new Set(['ENOSYS', 'ENOTSUP', 'EOPNOTSUPP', 'EPERM', 'EXDEV'])
 
@@ -76,9 +77,8 @@ export class UserFiles {
 
   /** Undefined when there is none. */
   async stat(owner: string, path: string): Promise<UserEntry | undefined> {
-    const at = this.#at(owner, path)
     try {
-      return entryOf(path, await stat(at, { bigint: true }))
+      return entryOf(path, await stat(this.#at(owner, path), { bigint: true }))
     } catch (error) {
       if (isOneOf(error, MISSING)) return undefined
       throw error
@@ -182,14 +182,12 @@ export class UserFiles {
   ): Promise<'moved' | 'missing' | 'exists'> {
     const source = await this.stat(owner, from)
     if (!source) return 'missing'
-    let target = this.#at(owner, to)
     const there = await this.stat(owner, to)
     if (there && !overwrite) return 'exists'
-    if (there?.kind === 'folder') {
-      target = join(target, basename(from))
-      if (await this.stat(owner, `${to}/${basename(from)}`)) throw new BadFileNameError('taken in that folder')
-    }
+    const path = there?.kind === 'folder' ? `${to}/${basename(from)}` : to
+    if (path !== to && (await this.stat(owner, path))) throw new BadFileNameError('taken in that folder')
     try {
+      const target = this.#at(owner, path)
       await mkdir(dirname(target), { recursive: true })
       if (overwrite || source.kind === 'folder') await rename(this.#at(owner, from), target)
       else {
@@ -213,6 +211,8 @@ export class UserFiles {
   }
 
   #at(owner: string, path: string): string {
+    // There it would name a stream within a file.
+    if (IS_WINDOWS && path.includes(':')) throw Object.assign(new Error('a colon in a name'), { code: 'EINVAL' })
     // An owner is an opaque text, and a folder's name is not.
     const folder = createHash('sha256').update(owner).digest('hex').slice(0, 32)
     return join(this.#dir, folder, ...path.split('/'))
@@ -229,7 +229,7 @@ const infoOf = (path: string, stats: BigIntStats): UserFileInfo => ({
   path,
   sizeBytes: Number(stats.size),
   modifiedNs: stats.mtimeNs,
-  createdNs: process.platform === 'win32' ? stats.birthtimeNs : stats.ctimeNs,
+  createdNs: IS_WINDOWS ? stats.birthtimeNs : stats.ctimeNs,
 })
 
 async function setModified(handle: FileHandle, modifiedMs: number): Promise<void> {

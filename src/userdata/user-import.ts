@@ -15,7 +15,7 @@ export interface UserImportOptions {
   settings: UserSettings
   files: UserFiles
   /** Whose user data become the gateway's; undefined while it is not up. */
-  uiWorker: () => Pick<Worker, 'config' | 'client'> | undefined
+  uiWorker: { current(): Promise<Pick<Worker, 'config' | 'client'> | undefined> }
   /** Monotonic milliseconds. */
   now: () => number
   log: Logger
@@ -100,8 +100,8 @@ export class UserImport {
       retryMs: this.#limits.retryMs,
       now,
       log,
-      work: () => {
-        const worker = uiWorker()
+      work: async () => {
+        const worker = await uiWorker.current()
         return worker && this.#notedFrom(worker, id, work)
       },
     })

@@ -13,7 +13,7 @@ import { isRecentRelease } from './worker-style.ts'
 export interface UserdataRoutesOptions {
   userData: UserData
   /** The version of the UI worker: what tells the units of times. */
-  comfyVersion: () => string | undefined
+  comfyVersion: () => Promise<string | undefined>
 }
 
 type WithFile = { Params: { file: string } }
@@ -30,11 +30,15 @@ export function userdataRoutes({ userData, comfyVersion }: UserdataRoutesOptions
   const { files, imports } = userData
 
   /** Size and times as the front end of the UI worker reads them. */
-  function fullInfo(info: UserFileInfo, path: string): RawJson {
-    const time = (ns: bigint): RawJson =>
-      new RawJson(isRecentRelease(comfyVersion()) ? String(ns / 1_000_000n) : secondsText(ns))
-    const { sizeBytes, modifiedNs, createdNs } = info
-    return new RawJson(dumpsPython({ path, size: sizeBytes, modified: time(modifiedNs), created: time(createdNs) }))
+  async function infoWriter(): Promise<(info: UserFileInfo, path: string) => object> {
+    const isRecent = isRecentRelease(await comfyVersion())
+    const time = (ns: bigint): RawJson => new RawJson(isRecent ? String(ns / 1_000_000n) : secondsText(ns))
+    return ({ sizeBytes, modifiedNs, createdNs }, path) => ({
+      path,
+      size: sizeBytes,
+      modified: time(modifiedNs),
+      created: time(createdNs),
+    })
   }
 
   async function sendWritten(
@@ -47,7 +51,7 @@ export function userdataRoutes({ userData, comfyVersion }: UserdataRoutesOptions
     if (!isTrue(request, 'full_info')) return reply.send(dumpsPython(path))
     const entry = await files.stat(owner, path)
     if (!entry) throw serverError() // Taken away in this moment.
-    return reply.send(dumpsPython(fullInfo(entry, path)))
+    return reply.send(dumpsPython((await infoWriter())(entry, path)))
   }
 
   return async (app) => {
@@ -62,6 +66,7 @@ export function userdataRoutes({ userData, comfyVersion }: UserdataRoutesOptions
       await imports.filesReady(owner)
       if (!(await files.stat(owner, path))) throw plainText(404, 'Directory not found')
       const entries = await files.list(owner, path, { recurse: isTrue(request, 'recurse'), hidden: false })
+      const fullInfo = await infoWriter()
       const asked = { fullInfo: isTrue(request, 'full_info'), split: isTrue(request, 'split') }
       const listed = entries
         .filter(({ kind }) => kind === 'file')

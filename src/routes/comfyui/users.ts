@@ -14,7 +14,7 @@ export interface UserRoutesOptions {
   userData: UserData
   records: Pick<RecordStore, 'list' | 'put'>
   /** The version of the UI worker. */
-  comfyVersion: () => string | undefined
+  comfyVersion: () => Promise<string | undefined>
 }
 
 const COLLECTION = 'user-names'
@@ -47,7 +47,7 @@ export function userRoutes({ userData, records, comfyVersion }: UserRoutesOption
       const problem =
         bare === '' ? 'username not provided' : bare.startsWith('__') ? 'System User prefix not allowed' : undefined
       if (problem !== undefined) {
-        if (!isRecentRelease(comfyVersion())) throw serverError()
+        if (!isRecentRelease(await comfyVersion())) throw serverError()
         return reply.code(400).send(dumpsPython({ error: problem }))
       }
       if (bare.length > MAX_NAME_LENGTH || known.length >= MAX_NAMES) {

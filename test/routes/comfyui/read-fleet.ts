@@ -181,7 +181,13 @@ export async function startFleet(
       { prefix },
     )
   }
-  await app.register(internalRoutes({ recentLog: new RecentLog(), uiWorker: () => registry.list()[0] }))
+  await app.register(
+    internalRoutes({
+      recentLog: new RecentLog(),
+      store: store.prompts,
+      uiWorker: { current: async () => registry.list()[0] },
+    }),
+  )
   await app.register(jobRoutes({ store: store.prompts, queue, history, dispatcher }))
   await app.ready()
 

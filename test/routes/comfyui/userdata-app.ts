@@ -42,7 +42,9 @@ export async function startUserdata(options: UserdataAppOptions = {}) {
       dir: join(dir, 'userdata'),
       records,
       // The import looks at nothing else of a worker.
-      uiWorker: () => (state.isUp ? { config: { id: 'w1', url: worker.url } as never, client } : undefined),
+      uiWorker: {
+        current: async () => (state.isUp ? { config: { id: 'w1', url: worker.url } as never, client } : undefined),
+      },
       now: () => state.nowMs,
       log: pino({ level: 'silent' }),
       ...(options.limits ? { limits: options.limits } : {}),
@@ -59,7 +61,7 @@ export async function startUserdata(options: UserdataAppOptions = {}) {
     answerErrors(app, { maxBodyBytes: 1_000_000 })
     app.removeAllContentTypeParsers()
     app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
-    const comfyVersion = () => state.version
+    const comfyVersion = async () => state.version
     for (const prefix of ['', '/api']) {
       await app.register(userRoutes({ userData, records, comfyVersion }), { prefix })
       await app.register(settingsRoutes({ userData }), { prefix })
