@@ -14,11 +14,13 @@ import { PromptHistory } from './queue/history.ts'
 import { PromptQueue } from './queue/queue.ts'
 import { QueueListing } from './queue/queue-listing.ts'
 import { Submission } from './queue/submission.ts'
+import { RecentLog } from './recent-log.ts'
 import { createRelay } from './relay/relay.ts'
 import { synthesise } from './relay/synthesise.ts'
 import { leastLoaded } from './scheduler/least-loaded.ts'
 import { createServer } from './server.ts'
 import { openStore } from './store/open.ts'
+import { createUserData } from './userdata/user-data.ts'
 import { WorkerCatalogue } from './workers/catalogue.ts'
 import { createFleetFeatures } from './workers/fleet-features.ts'
 import { FleetObjectInfo } from './workers/fleet-object-info.ts'
@@ -46,9 +48,12 @@ const monotonicNow = (): number => performance.now()
 
 /**
  * Makes every part, in the order of their needs, and hands each what it needs. Throws when the store cannot be opened or
- * a setting cannot be used.
+ * a setting cannot be used. `recentLog` is what the log is also written to.
  */
-export async function createApp(config: Config, { log }: { log: Logger }): Promise<Gateway> {
+export async function createApp(
+  config: Config,
+  { log, recentLog = new RecentLog() }: { log: Logger; recentLog?: RecentLog },
+): Promise<Gateway> {
   const stopping = new AbortController()
   const store = await openStore({ kind: config.STORE, dataDir: config.DATA_DIR, sqliteSync: config.SQLITE_SYNC })
   const sealer = createSealer(loadSecretKey({ configured: config.SECRET_KEY, dataDir: config.DATA_DIR }))
@@ -124,6 +129,7 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
 
   const history = new PromptHistory({ store: store.prompts, events, listLimit: config.HISTORY_LIST })
   const reader = new FleetReader({ registry, now: monotonicNow, log })
+  const uiWorker = { current: async () => registry.list().find(({ state }) => state.kind === 'healthy') }
   let isLoaded = false
   let isClosing = false
   const app = await createServer({
@@ -151,6 +157,15 @@ export async function createApp(config: Config, { log }: { log: Logger }): Promi
         },
         diskOf,
       }),
+      userData: createUserData({
+        dir: join(config.DATA_DIR, 'userdata'),
+        records: store.records,
+        uiWorker,
+        now: monotonicNow,
+        log,
+      }),
+      uiWorker,
+      recentLog,
       isLoaded: () => isLoaded,
       isStopping: () => stopping.signal.aborted || isClosing,
       now: monotonicNow,

@@ -85,6 +85,13 @@ export class BodyTooLargeError extends HttpError {
   }
 }
 
+/** The disk has no room for what is to be kept; nothing of it was. */
+export class DiskFullError extends HttpError {
+  constructor(cause?: unknown) {
+    super(507, 'disk_full', 'The disk of the gateway is full', { cause })
+  }
+}
+
 /** The body every error of ours has: the shape of ComfyUI's `POST /prompt` errors, so clients can read it. */
 export const errorBody = (error: HttpError) => ({
   error: { type: error.type, message: error.message, details: error.details, extra_info: error.extraInfo },

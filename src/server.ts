@@ -12,6 +12,7 @@ import type { PromptHistory } from './queue/history.ts'
 import type { PromptQueue } from './queue/queue.ts'
 import type { QueueListing } from './queue/queue-listing.ts'
 import type { Submission } from './queue/submission.ts'
+import type { RecentLog } from './recent-log.ts'
 import type { Relay } from './relay/relay.ts'
 import { historyRoutes } from './routes/comfyui/history.ts'
 import { internalRoutes } from './routes/comfyui/internal.ts'
@@ -21,7 +22,10 @@ import { modelRoutes } from './routes/comfyui/models.ts'
 import { objectInfoRoutes } from './routes/comfyui/object-info.ts'
 import { promptRoutes } from './routes/comfyui/prompt.ts'
 import { queueRoutes } from './routes/comfyui/queue.ts'
+import { settingsRoutes } from './routes/comfyui/settings.ts'
 import { systemRoutes } from './routes/comfyui/system.ts'
+import { userdataRoutes } from './routes/comfyui/userdata.ts'
+import { userRoutes } from './routes/comfyui/users.ts'
 import { viewRoutes } from './routes/comfyui/view.ts'
 import { comfySocketRoutes, comfySocketServerOptions } from './routes/comfyui/ws.ts'
 import { answerErrors } from './routes/error-handler.ts'
@@ -31,10 +35,12 @@ import { workerRoutes } from './routes/gateway/workers.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { notFound, pageRoutes } from './routes/pages.ts'
 import type { PromptStore, RecordStore } from './store/store.ts'
+import type { UserData } from './userdata/user-data.ts'
 import type { FleetFeatures } from './workers/fleet-features.ts'
 import type { FleetObjectInfo } from './workers/fleet-object-info.ts'
 import type { FleetReader } from './workers/fleet-reader.ts'
 import type { WorkerRegistry } from './workers/registry.ts'
+import type { Worker } from './workers/worker.ts'
 
 /** What the routes are made of. */
 export interface ServerServices {
@@ -52,6 +58,10 @@ export interface ServerServices {
   fleetStats: () => Promise<string>
   fleetFeatures: () => FleetFeatures
   locate: LocateFile
+  userData: UserData
+  /** The worker that answers for what exists once; undefined while none is up. */
+  uiWorker: { current(): Promise<Worker | undefined> }
+  recentLog: RecentLog
   isLoaded: () => boolean
   isStopping: () => boolean
   /** Monotonic milliseconds. */
@@ -103,7 +113,12 @@ export async function createServer(options: {
 
 /** ComfyUI's contract: bare and under `/api`, but for what ComfyUI itself has in one place only. */
 async function registerComfyui(app: FastifyInstance, services: ServerServices): Promise<void> {
-  const { submission, dispatcher, queue, registry, relay, prompts, history } = services
+  const { submission, dispatcher, queue, registry, relay, prompts, history, userData, uiWorker } = services
+  let lastVersion: string | undefined
+  const comfyVersion = async (): Promise<string | undefined> => {
+    lastVersion = (await uiWorker.current())?.version ?? lastVersion
+    return lastVersion
+  }
   await app.register(websocket, comfySocketServerOptions)
   await app.register(comfySocketRoutes({ relay, identify: (request) => request.identity }))
   const families = [
@@ -115,13 +130,16 @@ async function registerComfyui(app: FastifyInstance, services: ServerServices): 
     modelRoutes({ reader: services.reader }),
     systemRoutes({ fleetStats: services.fleetStats, fleetFeatures: services.fleetFeatures }),
     viewRoutes({ locate: services.locate, registry }),
+    userRoutes({ userData, records: services.records, comfyVersion }),
+    settingsRoutes({ userData }),
+    userdataRoutes({ userData, comfyVersion }),
   ]
   for (const family of families) {
     await app.register(family, { prefix: '' })
     await app.register(family, { prefix: '/api' })
   }
   await app.register(jobRoutes({ store: prompts, queue, history, dispatcher }))
-  await app.register(internalRoutes())
+  await app.register(internalRoutes({ recentLog: services.recentLog, uiWorker, store: prompts }))
 }
 
 /** The gateway's own: its API, its page, and what operates it. */

@@ -27,6 +27,7 @@ import {
   pyInt,
   pyStr,
 } from './py-json.ts'
+import { listUserdata, readUserdata } from './userdata-routes.ts'
 import { features, is2026, systemStats, type WorkerState } from './worker-state.ts'
 
 /** Something that ComfyUI does not catch; its answer is a plain 500. */
@@ -55,6 +56,8 @@ function get(state: WorkerState, request: RouteRequest): Answer | undefined {
   const { engine, catalogue } = state
   if (path.startsWith('/api/jobs')) return is2026(state) ? jobsRoute(state, request) : undefined
   const [, first = '', second, ...rest] = path.split('/')
+  if (path === '/internal/folder_paths') return json({ checkpoints: ['/comfyui/models/checkpoints'] })
+  if (path === '/v2/userdata') return listUserdata(state)
   if (rest.length > 0) return undefined
   const name = second === undefined ? undefined : decodeURIComponent(second)
   switch (name === undefined ? first : `${first}/`) {
@@ -104,6 +107,8 @@ function get(state: WorkerState, request: RouteRequest): Answer | undefined {
       return json(state.settings)
     case 'settings/':
       return json(state.settings.get(name ?? '') ?? null)
+    case 'userdata/':
+      return readUserdata(state, name ?? '')
     case 'ws':
       return text(400, 'No WebSocket UPGRADE hdr: None\n Can "Upgrade" only to "WebSocket".')
     default:

@@ -11,7 +11,7 @@ import { type HttpOptions, handleHttp, refusal } from './http.ts'
 import { bareRoute, Ledger, type LedgerEvent } from './ledger.ts'
 import type { Pace } from './nodes.ts'
 import { SocketHub } from './socket.ts'
-import { features, type WorkerState, type WorkerVersion } from './worker-state.ts'
+import { features, type UserFile, type WorkerState, type WorkerVersion } from './worker-state.ts'
 
 export interface SimulatedWorkerOptions {
   /** 0 (default) takes a free one. */
@@ -65,6 +65,8 @@ export class SimulatedWorker {
   readonly faults = new FaultPlan()
   readonly files: FileStore
   readonly catalogue: Catalogue
+  /** Workflows and the like that somebody left on it, by path. */
+  readonly userdata = new Map<string, UserFile>()
   /** Change it at run time; it counts from the next node, step or tick on. */
   readonly pace: Pace
   readonly name: string
@@ -119,6 +121,7 @@ export class SimulatedWorker {
       catalogue: this.catalogue,
       files: this.files,
       settings: new Map(),
+      userdata: this.userdata,
     }
     this.#http = {
       state: this.#state,

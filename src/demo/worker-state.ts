@@ -6,6 +6,13 @@ import { type PyDumpable, type PyObject, pyInt } from './py-json.ts'
 /** Releases the simulation imitates: one of October 2025, and one of autumn 2026. */
 export type WorkerVersion = '0.3.64' | '2026'
 
+/** A file of the front end, as its user left it. */
+export interface UserFile {
+  bytes: Buffer
+  /** Seconds since the epoch. */
+  modifiedS: number
+}
+
 /** What routes read and change. `engine` is replaced when the worker loses its memory. */
 export interface WorkerState {
   version: WorkerVersion
@@ -15,6 +22,8 @@ export interface WorkerState {
   catalogue: Catalogue
   files: FileStore
   settings: PyObject
+  /** Files of its user, by path. */
+  userdata: Map<string, UserFile>
 }
 
 /** ComfyUI's default limit of a body, in bytes. */

@@ -248,6 +248,9 @@ export interface PromptStore {
     name: Pick<OutputFile, 'workerId' | 'type' | 'subfolder' | 'filename'>,
   ): Promise<IndexedFile | undefined>
 
+  /** The owner's newest files, newest first; a name that was announced again is listed again. */
+  newestFiles(query: { owner: string; type: 'output' | 'temp'; limit: number }): Promise<IndexedFile[]>
+
   /** Adds a line to the prompt's log; ignored for an unknown prompt. At most 200 lines a prompt are kept, the oldest go. */
   log(promptId: PromptId, text: string): Promise<void>
   logOf(promptId: PromptId): Promise<LogLine[]>

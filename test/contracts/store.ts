@@ -657,6 +657,19 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         expect(await store.prompts.newestOnWorker(aFile({ workerId: 'w1', type: 'temp' }))).toBeUndefined()
       })
 
+      it('lists the newest of an owner', async () => {
+        const of = (...names: string[]) => ({ files: names.map((filename) => aFile({ filename })) })
+        await run({ promptId: 'a' }, anOutcome(of('1.png', '2.png')))
+        await run({ promptId: 'b', owner: 'ann' }, anOutcome(of('3.png')))
+        await run({ promptId: 'c' }, anOutcome({ files: [aFile({ filename: '1.png' }), aFile({ type: 'temp' })] }))
+        const list = async (owner: string, type: 'output' | 'temp', limit: number) =>
+          (await store.prompts.newestFiles({ owner, type, limit })).map(({ promptId, filename }) => promptId + filename)
+        expect(await list('open', 'output', 10)).toEqual(['c1.png', 'a2.png', 'a1.png'])
+        expect(await list('open', 'output', 2)).toEqual(['c1.png', 'a2.png'])
+        expect(await list('ann', 'output', 10)).toEqual(['b3.png'])
+        expect(await list('ann', 'temp', 10)).toEqual([])
+      })
+
       it('numbers files in the order of their announcement', async () => {
         const names = Array.from({ length: 1100 }, (_, at) => `${at}.png`)
         await run({ promptId: 'a' }, anOutcome({ files: names.map((filename) => aFile({ filename })) }))

@@ -20,8 +20,8 @@ interface Situation {
 /** What the simulated worker does not imitate, and why that is no loss. */
 const NOT_IMITATED: readonly { what: string; why: string; skips?: (exchange: Exchange) => boolean }[] = [
   {
-    what: 'userdata routes',
-    why: 'the gateway keeps user data itself and never asks a worker for it',
+    what: 'userdata routes, but for reading all once',
+    why: 'the gateway keeps user data itself',
     skips: ({ request }) => /^\/(v2\/)?userdata/.test(request.path),
   },
   { what: 'tooltips, descriptions and other texts of node classes', why: 'nobody decides anything by them' },

@@ -237,8 +237,9 @@ describe('partner keys', () => {
     expect(JSON.stringify(await queueOf(url))).not.toContain(secret)
     expect(JSON.stringify(await finished(url, promptId))).not.toContain(secret)
     expect(workers[0]?.ledger.requestsOf('POST /prompt')[0]?.body).toContain(secret)
-    for (const name of await readdir(dataDir)) {
-      if (name !== 'spool') expect((await readFile(join(dataDir, name))).includes(secret)).toBe(false)
+    for (const entry of await readdir(dataDir, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue
+      expect((await readFile(join(entry.parentPath, entry.name))).includes(secret), entry.name).toBe(false)
     }
     await rm(dataDir, { recursive: true, force: true })
   })

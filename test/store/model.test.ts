@@ -149,6 +149,9 @@ const steps = fc.oneof(
         }),
     ),
   },
+  step('newestFiles', fc.tuple(name, anyOwner, small), (store, [{ type }, by, limit]) =>
+    store.prompts.newestFiles({ owner: by ?? 'open', type, limit }),
+  ),
   step('newestOnWorker', name, (store, given) => store.prompts.newestOnWorker({ ...given, workerId: 'w1' })),
   step('log', fc.tuple(promptId, fc.string()), (store, [id, text]) => store.prompts.log(id, text)),
   step('markTold', fc.array(promptId, { maxLength: 2 }), (store, given) => store.prompts.markTold(given)),

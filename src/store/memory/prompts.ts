@@ -222,6 +222,15 @@ class MemoryPrompts implements PromptStore {
     )
   }
 
+  newestFiles: PromptStore['newestFiles'] = async ({ owner, type, limit }) => {
+    const found: IndexedFile[] = []
+    for (let at = this.#files.length - 1; at >= 0 && found.length < limit; at--) {
+      const file = this.#files[at]
+      if (file?.owner === owner && file.type === type) found.push({ ...file })
+    }
+    return found
+  }
+
   log: PromptStore['log'] = async (promptId, text) => {
     const entry = this.#entries.get(promptId)
     if (entry !== undefined) this.#append(entry, text)

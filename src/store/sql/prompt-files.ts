@@ -26,7 +26,7 @@ export async function indexFiles(
   for (const some of chunks(rows)) await trx.insertInto('prompt_files').values(some).execute()
 }
 
-type FileVerbs = Pick<PromptStore, 'findFile' | 'findFileByName' | 'newestOnWorker'>
+type FileVerbs = Pick<PromptStore, 'findFile' | 'findFileByName' | 'newestOnWorker' | 'newestFiles'>
 
 export function createSqlPromptFiles({ runner }: SqlContext): FileVerbs {
   return {
@@ -49,6 +49,12 @@ export function createSqlPromptFiles({ runner }: SqlContext): FileVerbs {
             .$if(subfolder !== undefined, (query) => query.where('subfolder', '=', subfolder ?? '')),
         ),
       ),
+
+    newestFiles: ({ owner, type, limit }) =>
+      runner.run(async (trx) => {
+        const files = trx.selectFrom('prompt_files').selectAll().where('owner', '=', owner).where('type', '=', type)
+        return (await files.orderBy('sequence', 'desc').limit(limit).execute()).map(toIndexedFile)
+      }),
   }
 }
 

@@ -13,6 +13,7 @@ import { PromptHistory } from '../../../src/queue/history.ts'
 import { PromptQueue } from '../../../src/queue/queue.ts'
 import { QueueListing } from '../../../src/queue/queue-listing.ts'
 import { Submission } from '../../../src/queue/submission.ts'
+import { RecentLog } from '../../../src/recent-log.ts'
 import { historyRoutes } from '../../../src/routes/comfyui/history.ts'
 import { internalRoutes } from '../../../src/routes/comfyui/internal.ts'
 import { interruptRoutes } from '../../../src/routes/comfyui/interrupt.ts'
@@ -182,7 +183,13 @@ export async function startFleet(
       { prefix },
     )
   }
-  await app.register(internalRoutes())
+  await app.register(
+    internalRoutes({
+      recentLog: new RecentLog(),
+      store: store.prompts,
+      uiWorker: { current: async () => registry.list()[0] },
+    }),
+  )
   await app.register(jobRoutes({ store: store.prompts, queue, history, dispatcher }))
   await app.ready()
 

@@ -60,6 +60,7 @@ it('finds and orders everything by an index, so that a million finished prompts 
   }
   await prompts.findFile(aFile())
   await prompts.newestOnWorker(aFile())
+  await prompts.newestFiles({ owner: 'open', type: 'output', limit: 10 })
   await prompts.clearHistory({ caller: 'k' })
   await prompts.prune({ maxEntries: 0, maxAgeMs: 0 })
   await records.put('c', { id: 'r', value: 1 })

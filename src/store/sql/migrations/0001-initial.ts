@@ -123,6 +123,7 @@ async function createIndexes(trx: Transaction<Schema>): Promise<void> {
     ['prompt_history', 'history_of_owner', ['owner', 'visible', 'finish_order']],
     ['prompt_history', 'history_of_caller', ['caller']],
     ['prompt_files', 'files_by_name', ['filename', 'type', 'sequence']],
+    ['prompt_files', 'files_newest', ['owner', 'type', 'sequence']],
     ['prompt_files', 'files_of_owner', ['filename', 'type', 'owner', 'sequence']],
     ['prompt_files', 'files_of_token', ['filename', 'type', 'token', 'sequence']],
     ['prompt_files', 'files_of_worker', ['filename', 'type', 'worker_id', 'sequence']],
