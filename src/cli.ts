@@ -23,6 +23,7 @@ export async function run(args: readonly string[]): Promise<void> {
   if (command === 'demo') {
     const workers = await startSimulatedFleet(DEMO_WORKERS, {
       pace: DEMO_PACE,
+      extensions: ['demo/panel'],
       models: { checkpoints: ['dreamy.safetensors', 'sharp.safetensors'], loras: ['soft.safetensors'] },
     })
     process.env.WORKERS = workers.map(({ url }) => url).join(',')

@@ -12,6 +12,8 @@ import {
   text,
 } from './answers.ts'
 import { objectInfo } from './classes.ts'
+import { customNodeRoute } from './custom-node.ts'
+import { editorFile } from './editor.ts'
 import { uploadImage, uploadMask, view } from './file-routes.ts'
 import { isTruthy, type PromptError, toFloat, validateGraph } from './graph.ts'
 import { historyEntry, queueTuple } from './history-json.ts'
@@ -46,6 +48,8 @@ export function answerRequest(state: WorkerState, request: RouteRequest): Answer
 function route(state: WorkerState, request: RouteRequest): Answer {
   const { method, path } = request
   if (method === 'OPTIONS') return empty()
+  const custom = customNodeRoute(state, request) ?? editorFile(state, request)
+  if (custom) return custom
   if (method === 'GET' || method === 'HEAD') return get(state, request) ?? notFound(path)
   if (method === 'POST') return post(state, request) ?? methodNotAllowed()
   return methodNotAllowed()
@@ -100,7 +104,10 @@ function get(state: WorkerState, request: RouteRequest): Answer | undefined {
       return models ? json([...models]) : empty(404)
     }
     case 'extensions':
-      return json(EXTENSIONS.map((extension) => `/extensions/core/${extension}.js`))
+      return json([
+        ...EXTENSIONS.map((extension) => `/extensions/core/${extension}.js`),
+        ...state.extensions.map((extension) => `/extensions/${extension}.js`),
+      ])
     case 'users':
       return json({ storage: 'server', migrated: false })
     case 'settings':

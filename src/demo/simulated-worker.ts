@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Catalogue } from './catalogue.ts'
 import type { ExtraClass } from './classes.ts'
+import { ECHO_SOCKET, EchoSockets } from './custom-node.ts'
 import { Engine } from './engine.ts'
 import { FaultPlan } from './faults.ts'
 import { FileStore } from './files.ts'
@@ -10,6 +11,7 @@ import { Gate } from './gate.ts'
 import { type HttpOptions, handleHttp, refusal } from './http.ts'
 import { bareRoute, Ledger, type LedgerEvent } from './ledger.ts'
 import type { Pace } from './nodes.ts'
+import type { PyDumpable } from './py-json.ts'
 import { SocketHub } from './socket.ts'
 import { features, type UserFile, type WorkerState, type WorkerVersion } from './worker-state.ts'
 
@@ -32,6 +34,8 @@ export interface SimulatedWorkerOptions {
   models?: Readonly<Record<string, readonly string[]>>
   missingClasses?: readonly string[]
   extraClasses?: readonly ExtraClass[]
+  /** Extensions of the demo's own editor beside ComfyUI's, as `<pack>/<file without .js>`; default none. */
+  extensions?: readonly string[]
   /** Basic auth on every request, websocket included. */
   auth?: { username: string; password: string }
   /** Keeps output and input files here, so they outlive the process; default: memory only. */
@@ -72,6 +76,7 @@ export class SimulatedWorker {
   readonly name: string
   readonly #options: SimulatedWorkerOptions
   readonly #hub: SocketHub
+  readonly #echo = new EchoSockets()
   readonly #gate = new Gate()
   readonly #state: WorkerState
   readonly #http: HttpOptions
@@ -122,6 +127,7 @@ export class SimulatedWorker {
       files: this.files,
       settings: new Map(),
       userdata: this.userdata,
+      extensions: options.extensions ?? [],
     }
     this.#http = {
       state: this.#state,
@@ -194,6 +200,7 @@ export class SimulatedWorker {
     this.#state.settings.clear()
     this.files.clearTemp()
     this.#hub.terminateAll()
+    this.#echo.terminateAll()
     this.thaw()
     if (!server) return
     const closed = new Promise((resolve) => server.close(resolve))
@@ -232,6 +239,11 @@ export class SimulatedWorker {
   /** Cuts every websocket; what runs goes on. */
   killSockets(): void {
     this.#hub.terminateAll()
+  }
+
+  /** Sends an event to every websocket, as custom nodes do. */
+  broadcast(type: string, data: PyDumpable): void {
+    this.#hub.send(type, data, undefined)
   }
 
   /** Websockets stay open and get nothing any more; messages meanwhile are lost. */
@@ -279,8 +291,8 @@ export class SimulatedWorker {
     const fault = this.faults.take('GET', bareRoute(url))
     if (fault?.kind === 'hang' || fault?.kind === 'hang-after') return
     const refused = refusal(this.#http, request)
-    const status =
-      fault?.kind === 'status' ? fault.status : refused ? refused.status : bareRoute(url) === '/ws' ? 101 : 404
+    const isKnown = bareRoute(url) === '/ws' || bareRoute(url) === ECHO_SOCKET
+    const status = fault?.kind === 'status' ? fault.status : refused ? refused.status : isKnown ? 101 : 404
     if (fault && fault.kind !== 'status') {
       request.socket.resetAndDestroy()
     } else if (status !== 101) {
@@ -288,6 +300,8 @@ export class SimulatedWorker {
       socket.end(
         `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${extra}content-length: 0\r\nconnection: close\r\n\r\n`,
       )
+    } else if (bareRoute(url) === ECHO_SOCKET) {
+      this.#echo.accept(request, socket, head)
     } else {
       const clientId = new URLSearchParams(url.split('?')[1] ?? '').get('clientId') ?? ''
       this.#hub.accept(request, socket, head, clientId)

@@ -24,6 +24,8 @@ export interface WorkerState {
   settings: PyObject
   /** Files of its user, by path. */
   userdata: Map<string, UserFile>
+  /** Extensions of the demo's own editor, as `<pack>/<file without .js>`. */
+  extensions: readonly string[]
 }
 
 /** ComfyUI's default limit of a body, in bytes. */
