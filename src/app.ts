@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import { OPEN_OWNER } from './auth/identity.ts'
 import { createSealer } from './auth/sealer.ts'
 import { isLoopbackHost } from './config/access.ts'
 import type { Config } from './config/load.ts'
@@ -18,7 +19,7 @@ import { RecentLog } from './recent-log.ts'
 import { createRelay } from './relay/relay.ts'
 import { synthesise } from './relay/synthesise.ts'
 import { leastLoaded } from './scheduler/least-loaded.ts'
-import { createServer } from './server.ts'
+import { createEditorServer, createServer, type ServerServices } from './server.ts'
 import { openStore } from './store/open.ts'
 import { createUserData } from './userdata/user-data.ts'
 import { WorkerCatalogue } from './workers/catalogue.ts'
@@ -27,6 +28,7 @@ import { FleetObjectInfo } from './workers/fleet-object-info.ts'
 import { FleetReader } from './workers/fleet-reader.ts'
 import { createFleetStats } from './workers/fleet-stats.ts'
 import { WorkerRegistry } from './workers/registry.ts'
+import { UiWorker } from './workers/ui-worker.ts'
 import type { Worker } from './workers/worker.ts'
 import { createWorkerRecords, diskOf } from './workers/worker-records.ts'
 
@@ -34,6 +36,8 @@ import { createWorkerRecords, diskOf } from './workers/worker-records.ts'
 export interface Gateway {
   readonly app: FastifyInstance
   workers(): readonly Worker[]
+  /** Address of the editor; undefined before `listen`, when it is off, and when its port was taken. */
+  readonly editorUrl: string | undefined
   /** Takes up what a former process left, watches the workers, takes requests; answers the address. */
   listen(): Promise<string>
   /** Refuses new prompts, tells the clients, lets calls under way end, closes all. What runs on workers goes on there. */
@@ -93,6 +97,7 @@ export async function createApp(
     },
     promptTimeoutMs: config.PROMPT_TIMEOUT_MS,
     fence: () => fence,
+    tellAll: (type, text) => relay.broadcast(OPEN_OWNER, type, text),
     log,
     now: monotonicNow,
     signal: stopping.signal,
@@ -129,48 +134,52 @@ export async function createApp(
 
   const history = new PromptHistory({ store: store.prompts, events, listLimit: config.HISTORY_LIST })
   const reader = new FleetReader({ registry, now: monotonicNow, log })
-  const uiWorker = { current: async () => registry.list().find(({ state }) => state.kind === 'healthy') }
+  const uiWorker = new UiWorker({ registry, records: store.records, log, now: monotonicNow })
   let isLoaded = false
   let isClosing = false
+  let editorUrl: string | undefined
+  const services: ServerServices = {
+    submission,
+    dispatcher,
+    queue,
+    registry,
+    relay,
+    reader,
+    prompts: store.prompts,
+    records: store.records,
+    history,
+    listing: new QueueListing({ queue, store: store.prompts }),
+    objectInfo: new FleetObjectInfo({ catalogue, registry, now: monotonicNow }),
+    fleetStats: createFleetStats({ registry, reader }),
+    fleetFeatures,
+    locate: createFileLocator({
+      store: store.prompts,
+      workerOfToken: (token) => {
+        const found = registry.byToken(token)
+        return found && { workerId: found.worker.id, isCurrent: found.isCurrent }
+      },
+      diskOf,
+    }),
+    userData: createUserData({
+      dir: join(config.DATA_DIR, 'userdata'),
+      records: store.records,
+      uiWorker,
+      now: monotonicNow,
+      log,
+    }),
+    uiWorker,
+    recentLog,
+    isLoaded: () => isLoaded,
+    isStopping: () => stopping.signal.aborted || isClosing,
+    now: monotonicNow,
+  }
   const app = await createServer({
     config,
     log,
-    services: {
-      submission,
-      dispatcher,
-      queue,
-      registry,
-      relay,
-      reader,
-      prompts: store.prompts,
-      records: store.records,
-      history,
-      listing: new QueueListing({ queue, store: store.prompts }),
-      objectInfo: new FleetObjectInfo({ catalogue, registry, now: monotonicNow }),
-      fleetStats: createFleetStats({ registry, reader }),
-      fleetFeatures,
-      locate: createFileLocator({
-        store: store.prompts,
-        workerOfToken: (token) => {
-          const found = registry.byToken(token)
-          return found && { workerId: found.worker.id, isCurrent: found.isCurrent }
-        },
-        diskOf,
-      }),
-      userData: createUserData({
-        dir: join(config.DATA_DIR, 'userdata'),
-        records: store.records,
-        uiWorker,
-        now: monotonicNow,
-        log,
-      }),
-      uiWorker,
-      recentLog,
-      isLoaded: () => isLoaded,
-      isStopping: () => stopping.signal.aborted || isClosing,
-      now: monotonicNow,
-    },
+    services,
+    editorPort: () => (editorUrl === undefined ? undefined : config.EDITOR_PORT),
   })
+  const editor = config.EDITOR_PORT === 0 ? undefined : await createEditorServer({ config, log, services })
 
   const timers = [
     setInterval(() => void renewLease(), config.LEASE_RENEW_MS),
@@ -211,21 +220,38 @@ export async function createApp(
     if (waiting + claimed.length > 0) log.info({ waiting, onWorkers: claimed.length }, 'took up unfinished prompts')
   }
 
+  /** The gateway is there without it: another program may have the port. */
+  async function listenForEditor(): Promise<void> {
+    try {
+      editorUrl = await editor?.listen({ host: config.HOST, port: config.EDITOR_PORT })
+    } catch (error) {
+      log.warn(
+        { err: error, port: config.EDITOR_PORT },
+        "the editor's port cannot be used; set another EDITOR_PORT, or 0",
+      )
+    }
+  }
+
   return {
     app,
     workers: () => registry.list(),
+    get editorUrl() {
+      return editorUrl
+    },
     async listen() {
       await recover()
       isLoaded = true
       registry.start(dispatcher)
       dispatcher.wake()
-      return app.listen({ host: config.HOST, port: config.PORT })
+      const url = await app.listen({ host: config.HOST, port: config.PORT })
+      await listenForEditor()
+      return url
     },
     async close() {
       isClosing = true
       submission.stop()
       await dispatcher.stop(AbortSignal.timeout(config.PROMPT_TIMEOUT_MS))
-      await app.close()
+      await Promise.all([app.close(), editor?.close()])
       for (const timer of timers) clearInterval(timer)
       history.close()
       stopping.abort()

@@ -22,7 +22,10 @@ async function main(): Promise<void> {
     await gateway.close()
   })
   const url = await gateway.listen()
-  log.info({ url, store: config.STORE, workers: gateway.workers().length }, 'ComfyFleet is ready')
+  log.info(
+    { url, editor: gateway.editorUrl, store: config.STORE, workers: gateway.workers().length },
+    'ComfyFleet is ready',
+  )
 }
 
 main().catch((error: unknown) => {

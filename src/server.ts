@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import websocket from '@fastify/websocket'
-import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { trustProxyOf } from './auth/caller-address.ts'
 import { createGuard, installGuard } from './auth/guard.ts'
@@ -14,12 +14,14 @@ import type { QueueListing } from './queue/queue-listing.ts'
 import type { Submission } from './queue/submission.ts'
 import type { RecentLog } from './recent-log.ts'
 import type { Relay } from './relay/relay.ts'
+import { editorRedirect } from './routes/comfyui/editor-redirect.ts'
 import { historyRoutes } from './routes/comfyui/history.ts'
 import { internalRoutes } from './routes/comfyui/internal.ts'
 import { interruptRoutes } from './routes/comfyui/interrupt.ts'
 import { jobRoutes } from './routes/comfyui/jobs.ts'
 import { modelRoutes } from './routes/comfyui/models.ts'
 import { objectInfoRoutes } from './routes/comfyui/object-info.ts'
+import { passThrough } from './routes/comfyui/pass-through.ts'
 import { promptRoutes } from './routes/comfyui/prompt.ts'
 import { queueRoutes } from './routes/comfyui/queue.ts'
 import { settingsRoutes } from './routes/comfyui/settings.ts'
@@ -27,6 +29,7 @@ import { systemRoutes } from './routes/comfyui/system.ts'
 import { userdataRoutes } from './routes/comfyui/userdata.ts'
 import { userRoutes } from './routes/comfyui/users.ts'
 import { viewRoutes } from './routes/comfyui/view.ts'
+import { workerOfQuery, workerOfSession } from './routes/comfyui/worker-pin.ts'
 import { comfySocketRoutes, comfySocketServerOptions } from './routes/comfyui/ws.ts'
 import { answerErrors } from './routes/error-handler.ts'
 import { registerApiDocs } from './routes/gateway/docs.ts'
@@ -34,13 +37,13 @@ import { taskRoutes } from './routes/gateway/tasks.ts'
 import { workerRoutes } from './routes/gateway/workers.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { notFound, pageRoutes } from './routes/pages.ts'
-import type { PromptStore, RecordStore } from './store/store.ts'
+import type { PromptStore, RecordStore, WorkerId } from './store/store.ts'
 import type { UserData } from './userdata/user-data.ts'
 import type { FleetFeatures } from './workers/fleet-features.ts'
 import type { FleetObjectInfo } from './workers/fleet-object-info.ts'
 import type { FleetReader } from './workers/fleet-reader.ts'
 import type { WorkerRegistry } from './workers/registry.ts'
-import type { Worker } from './workers/worker.ts'
+import type { UiWorker } from './workers/ui-worker.ts'
 
 /** What the routes are made of. */
 export interface ServerServices {
@@ -59,8 +62,8 @@ export interface ServerServices {
   fleetFeatures: () => FleetFeatures
   locate: LocateFile
   userData: UserData
-  /** The worker that answers for what exists once; undefined while none is up. */
-  uiWorker: { current(): Promise<Worker | undefined> }
+  /** The worker that answers for what exists once. */
+  uiWorker: UiWorker
   recentLog: RecentLog
   isLoaded: () => boolean
   isStopping: () => boolean
@@ -73,13 +76,43 @@ const HEADERS_TIMEOUT_MS = 15_000
 const VERSION = '0.1.0'
 const PAGE_DIR = fileURLToPath(new URL('../frontend/dist', import.meta.url))
 
-/** The HTTP side of a gateway: what holds for every request, then every route. Not yet listening. */
-export async function createServer(options: {
+export interface ServerOptions {
   config: Config
   log: Logger
   services: ServerServices
-}): Promise<FastifyInstance> {
-  const { config, log, services } = options
+}
+
+/** The HTTP side of a gateway: what holds for every request, then every route. Not yet listening. */
+export async function createServer(
+  options: ServerOptions & { editorPort: () => number | undefined },
+): Promise<FastifyInstance> {
+  const { config, services, editorPort } = options
+  const app = plainServer(options)
+  await registerApiDocs(app, { version: VERSION })
+  await registerComfyui(app, services, { pinnedWorker: (request) => workerOfQuery(request, services.registry)?.id })
+  await registerOwn(app, config, services)
+  await app.register(editorRedirect({ editorPort }))
+  await registerPassThrough(app, { ...options, port: 'main' })
+  return app
+}
+
+/**
+ * ComfyUI's editor at the root of a port of its own, with the whole contract: what its extensions do happens on another
+ * origin than the gateway's page. Not yet listening.
+ */
+export async function createEditorServer(options: ServerOptions): Promise<FastifyInstance> {
+  const { services } = options
+  const app = plainServer(options, { pages: ['/'] })
+  await registerComfyui(app, services, {
+    pinnedWorker: (request) =>
+      (workerOfQuery(request, services.registry) ?? workerOfSession(request, services.registry))?.id,
+  })
+  await registerPassThrough(app, { ...options, port: 'editor' })
+  return app
+}
+
+/** What holds for every request on any port. */
+function plainServer({ config, log }: ServerOptions, guard: { pages?: readonly string[] } = {}): FastifyInstance {
   const app = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -96,8 +129,13 @@ export async function createServer(options: {
       listenHost: config.HOST,
       allowedHosts: config.ALLOWED_HOSTS,
       allowedOrigins: config.ALLOWED_ORIGINS,
+      ...guard,
     }),
   )
+  // Nobody reads a connection that was to become a websocket and was refused, so its end would not be noticed.
+  app.addHook('onResponse', async (request) => {
+    if (request.headers.upgrade !== undefined) request.raw.socket.destroy()
+  })
   decorateIdentity(app)
   answerErrors(app, { maxBodyBytes: config.MAX_BODY_BYTES })
   app.setNotFoundHandler(notFound)
@@ -105,14 +143,32 @@ export async function createServer(options: {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
   app.options('*', { schema: { hide: true } }, async (_request, reply) => reply.code(200).send())
-  await registerApiDocs(app, { version: VERSION })
-  await registerComfyui(app, services)
-  await registerOwn(app, config, services)
   return app
 }
 
+/** What no route answers; after all others. */
+async function registerPassThrough(
+  app: FastifyInstance,
+  { config, services, port }: ServerOptions & { port: 'main' | 'editor' },
+): Promise<void> {
+  await app.register(
+    passThrough({
+      registry: services.registry,
+      uiWorker: services.uiWorker,
+      port,
+      passThrough: config.PASS_THROUGH,
+      maxBodyBytes: config.MAX_BODY_BYTES,
+      upgradeTimeoutMs: config.WORKER_REQUEST_TIMEOUT * 1_000,
+    }),
+  )
+}
+
 /** ComfyUI's contract: bare and under `/api`, but for what ComfyUI itself has in one place only. */
-async function registerComfyui(app: FastifyInstance, services: ServerServices): Promise<void> {
+async function registerComfyui(
+  app: FastifyInstance,
+  services: ServerServices,
+  { pinnedWorker }: { pinnedWorker: (request: FastifyRequest) => WorkerId | undefined },
+): Promise<void> {
   const { submission, dispatcher, queue, registry, relay, prompts, history, userData, uiWorker } = services
   let lastVersion: string | undefined
   const comfyVersion = async (): Promise<string | undefined> => {
@@ -122,7 +178,7 @@ async function registerComfyui(app: FastifyInstance, services: ServerServices): 
   await app.register(websocket, comfySocketServerOptions)
   await app.register(comfySocketRoutes({ relay, identify: (request) => request.identity }))
   const families = [
-    promptRoutes({ submission, dispatcher, queue, store: prompts, relay }),
+    promptRoutes({ submission, dispatcher, queue, store: prompts, relay, pinnedWorker }),
     queueRoutes({ queue, listing: services.listing, registry, dispatcher }),
     interruptRoutes({ queue, dispatcher, registry }),
     historyRoutes({ history, queue }),

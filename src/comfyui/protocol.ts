@@ -60,6 +60,26 @@ export function terminalTypeOf(message: WorkerMessage): TerminalType | undefined
 export const isExecutingNull = (message: WorkerMessage): boolean =>
   message.type === 'executing' && message.data.node === null
 
+/** What ComfyUI itself says of its queue and of one prompt; the rest are events of custom nodes. */
+const OWN_TYPES = new Set([
+  'executed',
+  'executing',
+  'execution_cached',
+  'execution_error',
+  'execution_interrupted',
+  'execution_start',
+  'execution_success',
+  'feature_flags',
+  'logs',
+  'progress',
+  'progress_state',
+  'status',
+])
+
+/** True for a custom node's event that speaks of no prompt: ComfyUI sends it to every socket. */
+export const isForEverybody = (message: WorkerMessage): boolean =>
+  !OWN_TYPES.has(message.type) && !Object.hasOwn(message.data, 'prompt_id')
+
 /** Reads `GET /queue`. Undefined when the answer is not a queue. */
 export function parseRemoteQueue(value: unknown): RemoteQueue | undefined {
   if (!isObject(value)) return undefined

@@ -38,6 +38,17 @@ export const trustedProxy: ListItem = {
   },
 }
 
+/** `PASS_THROUGH`: `all`, `off`, or the beginning of a path, lower case and without `/api` and trailing slash. */
+export const passedPath: ListItem = {
+  expected: 'all, off, or a path such as /vhs',
+  normalise: (item) => {
+    const text = item.toLowerCase()
+    if (text === 'all' || text === 'off') return text
+    const path = text.replace(/^\/api(?=\/)/, '').replace(/\/+$/, '')
+    return /^(\/[\w.~-]+)+$/.test(path) && !/\/\.{1,2}(\/|$)/.test(path) ? path : undefined
+  },
+}
+
 const loopback = new BlockList()
 loopback.addSubnet('127.0.0.0', 8)
 loopback.addAddress('::1', 'ipv6')

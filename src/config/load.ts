@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseEnv } from 'node:util'
-import { allowedHost, allowedOrigin, isLoopbackHost, type ListItem, trustedProxy } from './access.ts'
+import { allowedHost, allowedOrigin, isLoopbackHost, type ListItem, passedPath, trustedProxy } from './access.ts'
 import { ConfigError } from './config-error.ts'
 import { type Settings, variables } from './schema.ts'
 import { readValue } from './values.ts'
@@ -81,6 +81,7 @@ function readSettings(texts: Texts, problems: string[]): Partial<Settings> {
 const listItems: Readonly<Record<string, ListItem>> = {
   ALLOWED_HOSTS: allowedHost,
   ALLOWED_ORIGINS: allowedOrigin,
+  PASS_THROUGH: passedPath,
   TRUSTED_PROXIES: trustedProxy,
 }
 
@@ -103,12 +104,18 @@ function repeatedUrls(workers: readonly WorkerSeed[]): string[] {
 /** Mistakes that show only when two settings are read together. A variable that is wrong by itself says so elsewhere. */
 function contradictions(settings: Partial<Settings>): string[] {
   const found: string[] = []
-  const { HOST, OPEN_API, STORE, LEASE_MS, LEASE_RENEW_MS } = settings
+  const { HOST, OPEN_API, STORE, LEASE_MS, LEASE_RENEW_MS, PORT, EDITOR_PORT, PASS_THROUGH = [] } = settings
   if (HOST !== undefined && OPEN_API === false && !isLoopbackHost(HOST)) {
     found.push(
       `HOST: ${JSON.stringify(HOST)} lets everybody who can reach this machine use the gateway without a key; ` +
         'set OPEN_API=true if that is meant, or HOST=127.0.0.1',
     )
+  }
+  if (PORT !== undefined && PORT !== 0 && PORT === EDITOR_PORT) {
+    found.push(`EDITOR_PORT: must be another port than PORT (${PORT}), or 0`)
+  }
+  if (PASS_THROUGH.length > 1 && PASS_THROUGH.some((item) => item === 'all' || item === 'off')) {
+    found.push('PASS_THROUGH: all and off stand alone')
   }
   if (STORE === 'mysql' || STORE === 'redis') found.push(`STORE: STORE=${STORE} is not available yet`)
   if (LEASE_MS !== undefined && LEASE_RENEW_MS !== undefined && LEASE_RENEW_MS >= LEASE_MS) {

@@ -14,6 +14,13 @@ const address = {
     maximum: 65_535,
     description: 'Port to listen on; 0 takes a free one.',
   }),
+  EDITOR_PORT: Type.Integer({
+    default: 8001,
+    minimum: 0,
+    maximum: 65_535,
+    description:
+      "Port of ComfyUI's editor, on the same `HOST`; 0 turns it off. When the port is taken the gateway runs without it.",
+  }),
   OPEN_API: Type.Boolean({
     default: false,
     description: 'Confirms that everybody who reaches a `HOST` beyond this machine may use the gateway without a key.',
@@ -250,6 +257,12 @@ const clients = {
     minimum: 1_024,
     maximum: 1_073_741_824,
     description: 'Largest request body in bytes; more gets 413.',
+  }),
+  PASS_THROUGH: Type.Array(Type.String(), {
+    default: ['all'],
+    description:
+      'What happens to routes that neither the gateway nor ComfyUI has (those of custom nodes): `all` go to a worker, `off` none, or only those under the paths listed. Installing, updating and restarting through ComfyUI-Manager is always closed.',
+    examples: ['/vhs, /easyuse'],
   }),
   HOLD_BYTES: Type.Integer({
     default: 67_108_864,

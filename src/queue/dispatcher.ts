@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { WorkerCallError } from '../comfyui/client.ts'
 import { decodeFrame, framePromptId, isResultFrame } from '../comfyui/frames.ts'
-import { promptIdOf, type RemoteQueue, type WorkerMessage } from '../comfyui/protocol.ts'
+import { isForEverybody, promptIdOf, type RemoteQueue, type WorkerMessage } from '../comfyui/protocol.ts'
 import { createMemoryNeeds } from '../scheduler/memory-needs.ts'
 import { type Placement, placementOf } from '../scheduler/placement.ts'
 import type { SelectionPolicy } from '../scheduler/policy.ts'
@@ -37,6 +37,8 @@ export interface DispatcherOptions extends Omit<RunServices, 'owner' | 'isTokenO
   registry: WorkerRegistry
   policy: SelectionPolicy
   settings: DispatcherSettings
+  /** Tells every socket what a custom node of a worker sent to all while no prompt of ours ran there. */
+  tellAll: (type: string, text: string) => void
   log: Logger
 }
 
@@ -150,7 +152,9 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   message(worker: Worker, message: WorkerMessage, text: string): void {
     const upstreamId = promptIdOf(message)
-    this.#runOn(worker, upstreamId)?.hear(message, text)
+    const run = this.#runOn(worker, upstreamId)
+    if (run) run.hear(message, text)
+    else if (isForEverybody(message)) this.#options.tellAll(message.type, text)
   }
 
   frame(worker: Worker, bytes: Buffer): void {

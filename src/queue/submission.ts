@@ -9,7 +9,7 @@ import { type Verdict, validatePrompt } from '../comfyui/validate.ts'
 import { StoppingError } from '../errors.ts'
 import { readFileLiteral } from '../files/names.ts'
 import type { PromptTraits } from '../scheduler/traits.ts'
-import type { NewPrompt, PromptId, PromptRecord, PromptStore } from '../store/store.ts'
+import type { NewPrompt, PromptId, PromptRecord, PromptStore, WorkerId } from '../store/store.ts'
 import type { WorkerCatalogue } from '../workers/catalogue.ts'
 import type { WorkerRegistry } from '../workers/registry.ts'
 import type { Worker } from '../workers/worker.ts'
@@ -67,15 +67,21 @@ export class Submission {
   }
 
   /**
-   * Takes a prompt in. `onId` is called with its id before anything about it can happen. Resolves when it is durable.
-   * Throws ComfyAnswer or HttpError when it is refused; nothing of it is kept then.
+   * Takes a prompt in. `onId` is called with its id before anything about it can happen; `workerId` binds it to one
+   * worker. Resolves when it is durable. Throws ComfyAnswer or HttpError when it is refused; nothing of it is kept then.
    */
-  async submit(bytes: Uint8Array, who: Identity, onId: (promptId: string) => void): Promise<SubmitAnswer> {
+  async submit(
+    bytes: Uint8Array,
+    who: Identity,
+    onId: (promptId: string) => void,
+    { workerId }: { workerId?: WorkerId | undefined } = {},
+  ): Promise<SubmitAnswer> {
     if (this.#isStopped) throw new StoppingError(5)
     this.#options.queue.assertRoom()
     const body = readSubmittedBody(bytes)
     const verdict = await this.#check(body)
-    const traits = this.#traitsOf(body, verdict)
+    const free = this.#traitsOf(body, verdict)
+    const traits = workerId === undefined ? free : { ...free, pinnedWorkerIds: [workerId] }
     const promptId = body.promptId ?? randomUUID()
     // A client's id can be used again; history of its first use may still be on workers, so later uses get ids of ours.
     const isFirstUse = body.promptId === undefined || (await this.#options.store.get(promptId)) === undefined

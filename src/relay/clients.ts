@@ -10,6 +10,7 @@ import { StatusPace } from './status-pace.ts'
 
 /** One client: the sockets that gave the same client id, asked for by the same caller. */
 export interface Client {
+  readonly owner: string
   readonly audience: Audience
   readonly delivery: OrderedDelivery
   readonly pace: StatusPace
@@ -57,7 +58,7 @@ export class Clients {
     const key = keyOf(who, clientId)
     let client = this.#clients.get(key)
     if (client === undefined) {
-      client = createClient(this.#options)
+      client = createClient(who.owner, this.#options)
       this.#clients.set(key, client)
     }
     return client
@@ -88,7 +89,7 @@ export class Clients {
 /** Many callers use the same client id: some clients have a fixed one for everybody. */
 const keyOf = ({ owner, caller }: Identity, clientId: string): string => JSON.stringify([owner, caller, clientId])
 
-function createClient(options: ClientsOptions): Client {
+function createClient(owner: string, options: ClientsOptions): Client {
   const audience: Audience = new Audience({
     stallMs: options.stallMs,
     onRoom: () => options.guard(() => delivery.deliver()),
@@ -109,5 +110,5 @@ function createClient(options: ClientsOptions): Client {
     onStart: () => pace.touch(),
     onTold: options.onTold,
   })
-  return { audience, delivery, pace, count }
+  return { owner, audience, delivery, pace, count }
 }

@@ -60,6 +60,11 @@ export interface Relay {
    * when its POST is repeated. Ignored while the prompt runs or its end is still to be told.
    */
   replay(prompt: PromptRef, messages: readonly string[]): void
+  /**
+   * Tells every socket of an owner what is about no prompt, such as a custom node's event. Sockets that are behind do
+   * not get it, and nobody gets more than `MAX_BROADCASTS` in a second.
+   */
+  broadcast(owner: string, type: string, text: string): void
   /** Clients that are connected or have something to be told. */
   readonly clientCount: number
   /** Sends what the sockets have been given, closes them with 1001 and ends; sockets that do not read are cut. */
@@ -69,6 +74,8 @@ export interface Relay {
 const DEFAULT_SPOOL_BYTES = 4 * 1024 ** 3
 const STOPPING = 'the gateway is stopping'
 const CLOSE_DEADLINE_MS = 5_000
+/** Messages to everybody in one second: each is sent to every socket. */
+const MAX_BROADCASTS = 200
 /** When what may not be dropped exceeds the bound this many times, absent clients lose their replay. */
 const EMERGENCY_FACTOR = 4
 
@@ -89,6 +96,7 @@ class SocketRelay implements Relay {
   readonly #fleetPace: StatusPace | undefined
   readonly #unsubscribe: () => void
   readonly #timers: NodeJS.Timeout[]
+  readonly #broadcasts = { since: 0, count: 0 }
   #told: PromptId[] = []
   #isClosed = false
   #onLastSocket: (() => void) | undefined
@@ -173,6 +181,16 @@ class SocketRelay implements Relay {
     const client = this.#clients.obtain(prompt, prompt.clientId)
     this.#guard(() => client.delivery.replay(prompt.promptId, messages, this.#now()))
     this.#tidy(prompt)
+  }
+
+  broadcast(owner: string, type: string, text: string): void {
+    const message = fromText(type, text)
+    if (message?.kind !== 'other' || this.#isClosed || !this.#mayBroadcast()) return
+    this.#guard(() => {
+      for (const client of this.#clients.all()) {
+        if (client.owner === owner) client.audience.send(message.content, { isPreview: true })
+      }
+    })
   }
 
   async close(): Promise<void> {
@@ -274,6 +292,12 @@ class SocketRelay implements Relay {
     for (let ageMs = this.#options.replayMs / 2; this.#budget.usedBytes > limitBytes && ageMs >= 1; ageMs /= 2) {
       this.#clients.expire(this.#now() - ageMs)
     }
+  }
+
+  #mayBroadcast(): boolean {
+    const now = this.#now()
+    if (now - this.#broadcasts.since >= 1_000) Object.assign(this.#broadcasts, { since: now, count: 0 })
+    return ++this.#broadcasts.count <= MAX_BROADCASTS
   }
 
   #isCrowded(caller: string): boolean {

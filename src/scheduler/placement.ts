@@ -25,7 +25,8 @@ export function placementOf<T extends Placeable>(workers: readonly T[], traits: 
   if (able.length === 0) return { able, reason: 'no worker has told what it can run' }
   if (traits.pinnedWorkerIds.length > 0) {
     able = able.filter((worker) => traits.pinnedWorkerIds.includes(worker.id))
-    if (able.length === 0) return { able, reason: 'the worker that has its input file is gone' }
+    if (able.length === 0)
+      return { able, reason: 'the worker that it is bound to, or that has its input file, is gone' }
   }
   for (const classType of traits.classTypes) {
     able = able.filter((worker) => worker.info?.classes.has(classType))

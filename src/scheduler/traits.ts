@@ -19,6 +19,6 @@ export interface PromptTraits {
   sizes: readonly number[]
   /** True when a class is a paid partner node (`api_node` in object_info). */
   hasPaidNodes: boolean
-  /** Workers that hold a file which a literal names; empty when any worker will do. */
+  /** Workers that hold a file which a literal names, or the one it was bound to; empty when any worker will do. */
   pinnedWorkerIds: readonly string[]
 }

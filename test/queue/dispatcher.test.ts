@@ -53,6 +53,7 @@ describe('offering a long line to a large fleet', () => {
       settings: { maxAttempts: 3, maxWorkerDeaths: 2, rerunPaid: false, stallMs: 0 },
       promptTimeoutMs: 1_000,
       fence: () => 1,
+      tellAll: () => undefined,
       log,
       now: () => performance.now(),
       signal: new AbortController().signal,

@@ -13,6 +13,7 @@ import {
 /** Clocks of a gateway under test: short enough that nobody waits, in the same order of size as the real ones. */
 const FAST: Readonly<Record<string, string>> = {
   PORT: '0',
+  EDITOR_PORT: '0',
   LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'silent',
   STORE: 'memory',
   HEALTH_INTERVAL_MS: '100',

@@ -55,6 +55,7 @@ const WORKER_ONLY = new Set([
   'date',
   'public-key-pins',
   'server',
+  'service-worker-allowed',
   'set-cookie',
   'set-cookie2',
   'strict-transport-security',
@@ -92,6 +93,21 @@ export function headersFromWorker(headers: StreamedAnswer['headers']): Record<st
   return passed
 }
 
+/**
+ * Where a worker's redirect leads, for a client: a path on the gateway. Undefined when it leads to another host.
+ * `workerUrl`: the worker's, whose path is not the client's business.
+ */
+export function locationFromWorker(location: string, { workerUrl, path }: { workerUrl: string; path: string }) {
+  const base = workerUrl.replace(/\/+$/, '')
+  if (!URL.canParse(location, base + path)) return undefined
+  const target = new URL(location, base + path)
+  const worker = new URL(base)
+  const prefix = worker.pathname === '/' ? '' : worker.pathname
+  if (target.origin !== worker.origin || !`${target.pathname}/`.startsWith(`${prefix}/`)) return undefined
+  // A path that starts with two slashes would be another host.
+  return `/${target.pathname.slice(prefix.length).replace(/^\/+/, '')}${target.search}${target.hash}`
+}
+
 function namedByConnection(connection: string | string[] | undefined): Set<string> {
   return new Set(
     String(connection ?? '')
@@ -109,6 +125,8 @@ function asHeaderValue(value: string): string | undefined {
 
 /** Answers of something in front of a worker, which says that the worker cannot be had. */
 const IN_FRONT = new Set([401, 403, 407, 502, 503, 504])
+/** The same where the worker itself may mean the others: its credentials are the gateway's business. */
+const CREDENTIALS = new Set([401, 407])
 
 /**
  * Asks a worker, for as long as the client is there to hear the answer. Resolves when the answer has begun: with its
@@ -122,10 +140,12 @@ export async function askWorker(
     headers: Record<string, string>
     body?: Readable | Buffer | null
     timeoutMs?: number
+    /** A custom node's route, which may redirect and refuse in its own way. */
+    isCustom?: boolean
   },
   reply: FastifyReply,
 ): Promise<StreamedAnswer> {
-  const { timeoutMs, ...request } = ask
+  const { timeoutMs, isCustom = false, ...request } = ask
   const gone = new AbortController()
   const leave = (): void => gone.abort()
   if (reply.raw.destroyed) leave()
@@ -136,7 +156,8 @@ export async function askWorker(
       signal: gone.signal,
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     })
-    if (IN_FRONT.has(answer.status) || (answer.status >= 300 && answer.status < 400 && answer.status !== 304)) {
+    const isRedirect = answer.status >= 300 && answer.status < 400 && answer.status !== 304
+    if (isCustom ? CREDENTIALS.has(answer.status) : IN_FRONT.has(answer.status) || isRedirect) {
       throw new WorkerCallError('protocol', `${ask.method} answered ${answer.status}`, { status: answer.status })
     }
     await beginning(answer.body)

@@ -120,6 +120,7 @@ export async function startFleet(
     settings: { maxAttempts: 3, maxWorkerDeaths: 2, rerunPaid: false, stallMs: 0 },
     promptTimeoutMs: 5_000,
     fence: () => 1,
+    tellAll: () => undefined,
     log,
     now: monotonicNow,
     signal: stopping.signal,
