@@ -175,7 +175,8 @@ export function passThrough(options: PassThroughOptions): FastifyPluginAsync {
       void own.add(async () => {
         try {
           const answer = await ask()
-          const ended = new Promise<void>((done) => answer.body.once('close', done))
+          // An empty answer may have ended by now, and says so only once.
+          const ended = answer.body.closed || new Promise<void>((done) => answer.body.once('close', done))
           resolve(answer)
           await ended
         } catch (error) {

@@ -67,7 +67,7 @@ describe('a route that only a custom node has', () => {
       const answer = await echo(fleet.url + path, { method, body, headers: { 'x-mine': '1', cookie: 'a=b' } })
       expect(answer).toMatchObject({ method, body_bytes: body === null ? 0 : 3, headers: { 'x-mine': '1' } })
       expect(answer.headers).not.toHaveProperty('cookie')
-      expect(fleet.workers[0]?.ledger.requests.at(-1)?.path).toBe(path)
+      expect(fleet.workers[0]?.ledger.requests.map((request) => request.path)).toContain(path)
     }
   })
 
@@ -232,6 +232,24 @@ describe('bodies on their way through', () => {
     await fetch(`${url}/pack/x`, { signal: leaving.signal })
     leaving.abort()
     await until(() => isGone)
+  })
+
+  it.each([
+    ['GET', 200],
+    ['GET', 204],
+    ['GET', 304],
+    ['HEAD', 200],
+    ['POST', 200],
+    ['GET', 302],
+  ])('may be empty, as often as one likes: %s answered %s', async (method, status) => {
+    const url = await inFrontOf((incoming, response) => {
+      incoming.resume()
+      response.writeHead(status, status === 302 ? { location: '/base/x' } : {}).end()
+    })
+    for (let n = 0; n < 60; n++) {
+      const answer = await fetch(`${url}/pack/x`, { method, redirect: 'manual' })
+      expect([answer.status, await answer.text()]).toEqual([status, ''])
+    }
   })
 
   it('keep their bytes', async () => {
