@@ -1,8 +1,9 @@
 @echo off
 rem Installs, builds and starts ComfyFleet; the first two only when something changed.
-rem   run.bat          the gateway
-rem   run.bat demo     the gateway with three simulated workers
-rem   run.bat test     the tests
+rem   run.bat                the gateway
+rem   run.bat demo           the gateway with three simulated workers
+rem   run.bat verify ^<url^>   uses every worker of a running gateway once and says what it found
+rem   run.bat test           the tests
 setlocal
 cd /d "%~dp0"
 
@@ -22,6 +23,7 @@ if errorlevel 1 exit /b 1
 
 if "%~1"=="test" goto test
 if "%~1"=="demo" goto demo
+if "%~1"=="verify" goto demo
 node dist\main.js %*
 exit /b %errorlevel%
 

@@ -34,6 +34,7 @@ import { comfySocketRoutes, comfySocketServerOptions } from './routes/comfyui/ws
 import { answerErrors } from './routes/error-handler.ts'
 import { registerApiDocs } from './routes/gateway/docs.ts'
 import { taskRoutes } from './routes/gateway/tasks.ts'
+import { workerTestRoutes } from './routes/gateway/worker-test.ts'
 import { workerRoutes } from './routes/gateway/workers.ts'
 import { operationRoutes } from './routes/operations.ts'
 import { notFound, pageRoutes } from './routes/pages.ts'
@@ -203,6 +204,7 @@ async function registerOwn(app: FastifyInstance, config: Config, services: Serve
   const { registry, queue, prompts, now } = services
   const clocks = { connectTimeoutMs: config.CONNECT_TIMEOUT_MS, timeoutMs: config.WORKER_REQUEST_TIMEOUT * 1_000 }
   await app.register(workerRoutes({ registry, queue, now, clocks }))
+  await app.register(workerTestRoutes({ registry }))
   await app.register(taskRoutes({ queue, store: prompts, registry }))
   await app.register(
     operationRoutes({

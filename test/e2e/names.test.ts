@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { readPicture } from '../../src/verify/picture.ts'
 import { SocketClient } from '../relay/socket-client.ts'
 import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
 import { finished, type HistoryEntry, pictureGraph, submit } from '../support/comfy-client.ts'
-import { readPicture } from '../support/picture.ts'
 
 let fleet: TestGateway | undefined
 afterEach(async () => {
