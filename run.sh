@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs, builds and starts ComfyFleet; the first two only when something changed.
-#   ./run.sh          the gateway
-#   ./run.sh demo     the gateway with three simulated workers
-#   ./run.sh test     the tests
+#   ./run.sh                the gateway
+#   ./run.sh demo           the gateway with three simulated workers
+#   ./run.sh verify <url>   uses every worker of a running gateway once and says what it found
+#   ./run.sh test           the tests; fetches Chromium for those in a browser where it may
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
@@ -22,9 +23,10 @@ node scripts/prepare.mjs
 case "${1-}" in
   test)
     shift
+    npx --no-install tsx scripts/find-chromium.ts
     exec npm test -- "$@"
     ;;
-  demo)
+  demo | verify)
     exec node dist/cli.js "$@"
     ;;
   *)
