@@ -72,7 +72,7 @@ for (const [name, env] of [
     const dir = mkdtempSync(join(tmpdir(), 'bench-gateway-'))
     const urls = workers.slice(0, fleet).map(({ url }) => url)
     const config = loadConfig({
-      env: { ...env, PORT: '0', DATA_DIR: dir, LOG_LEVEL: 'error', WORKERS: urls.join(' ') },
+      env: { ...env, PORT: '0', EDITOR_PORT: '0', DATA_DIR: dir, LOG_LEVEL: 'error', WORKERS: urls.join(' ') },
       cwd: dir,
     })
     const gateway = await createApp(config, { log: pino({ level: 'error' }) })

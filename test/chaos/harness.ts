@@ -56,6 +56,7 @@ export async function runChaos(plan: ChaosPlan, options: { deadlineMs: number })
     env: {
       ...SETTINGS,
       PORT: String(port),
+      EDITOR_PORT: '0',
       DATA_DIR: join(folder, 'data'),
       WORKERS: workerPorts.map((workerPort) => `http://127.0.0.1:${workerPort}`).join(','),
       REFUSED_GIVE_UP_MS: String(plan.refusedGiveUpMs),
