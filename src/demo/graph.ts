@@ -34,7 +34,7 @@ export type Verdict =
   | { kind: 'refused'; error: PromptError; nodeErrors: PyDumpable }
 
 /** The graph is not even shaped like one; ComfyUI answers 500. */
-export class MalformedGraphError extends Error {}
+class MalformedGraphError extends Error {}
 
 interface InputError {
   type: string

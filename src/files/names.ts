@@ -28,7 +28,7 @@ export function splitSubfolder(subfolder: string): { head: string; rest: string 
 }
 
 /** Where a client gets a file, from the gateway's root. */
-export function viewPath(file: WorkerFile, token: string): string {
+function viewPath(file: WorkerFile, token: string): string {
   const query = new URLSearchParams({
     filename: file.filename,
     subfolder: clientSubfolder(token, file.subfolder),

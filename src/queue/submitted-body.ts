@@ -55,7 +55,7 @@ const TEXT_TYPE = 'text/plain; charset=utf-8'
 /** What aiohttp answers when a handler raises. */
 export const serverError = (): ComfyAnswer => new ComfyAnswer(500, TEXT_TYPE, SERVER_ERROR_BODY)
 
-export class InvalidPromptIdError extends HttpError {
+class InvalidPromptIdError extends HttpError {
   constructor(message: string) {
     super(400, 'invalid_prompt_id', message)
   }

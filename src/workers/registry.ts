@@ -52,7 +52,7 @@ export class WorkerExistsError extends HttpError {
   }
 }
 
-export class WorkerUrlError extends HttpError {
+class WorkerUrlError extends HttpError {
   constructor(problem: string) {
     super(422, 'invalid_worker_url', `The worker's URL ${problem}`)
   }

@@ -122,7 +122,7 @@ export function configOf(seed: WorkerSeed, { isConfigured }: { isConfigured: boo
 export const workerIdOf = (url: string): string => `w-${hashOf(url)}`
 
 /** Path-safe and opaque; says nothing of the address. Disks after the first carry their number. */
-export const diskToken = (url: string, disk: number): string => `${hashOf(`disk ${url}`)}${disk > 1 ? `-${disk}` : ''}`
+const diskToken = (url: string, disk: number): string => `${hashOf(`disk ${url}`)}${disk > 1 ? `-${disk}` : ''}`
 
 /** The token of the next disk of the same worker. */
 export function nextDiskToken(token: string): string {
