@@ -7,8 +7,11 @@ import { isLoopbackHost } from './config/access.ts'
 import type { Config } from './config/load.ts'
 import { loadSecretKey } from './config/secret-key.ts'
 import { DEFAULT_WORKER_URL, plainSeed } from './config/worker-seed.ts'
+import { openDiskBlobs } from './files/blobs/disk.ts'
 import { createWorkerDisks } from './files/disks.ts'
 import { createFileLocator } from './files/locate.ts'
+import { createPixelWork } from './files/pixel-work.ts'
+import { Uploads } from './files/uploads/uploads.ts'
 import { Dispatcher } from './queue/dispatcher.ts'
 import { createPromptEvents } from './queue/events.ts'
 import { PromptHistory } from './queue/history.ts'
@@ -72,6 +75,19 @@ export async function createApp(
     now: monotonicNow,
   })
   await registry.load(config.workers.length > 0 ? config.workers : [plainSeed({ url: DEFAULT_WORKER_URL })])
+
+  const blobs = await openDiskBlobs({ folder: join(config.DATA_DIR, 'blobs') })
+  const uploads = new Uploads({ records: store.records, now: Date.now })
+  const locate = createFileLocator({
+    store: store.prompts,
+    workerOfToken: (token) => {
+      const found = registry.byToken(token)
+      return found && { workerId: found.worker.id, isCurrent: found.isCurrent }
+    },
+    diskOf,
+    uploadOf: async (owner, name) => (await uploads.find(owner, name))?.hash,
+  })
+  const pixels = createPixelWork({ blobs, registry, locate, maxBytes: config.MAX_BODY_BYTES })
 
   const events = createPromptEvents()
   const queue = new PromptQueue({
@@ -152,14 +168,10 @@ export async function createApp(
     objectInfo: new FleetObjectInfo({ catalogue, registry, now: monotonicNow }),
     fleetStats: createFleetStats({ registry, reader }),
     fleetFeatures,
-    locate: createFileLocator({
-      store: store.prompts,
-      workerOfToken: (token) => {
-        const found = registry.byToken(token)
-        return found && { workerId: found.worker.id, isCurrent: found.isCurrent }
-      },
-      diskOf,
-    }),
+    locate,
+    blobs,
+    uploads,
+    pixels,
     userData: createUserData({
       dir: join(config.DATA_DIR, 'userdata'),
       records: store.records,

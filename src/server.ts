@@ -6,7 +6,10 @@ import { trustProxyOf } from './auth/caller-address.ts'
 import { createGuard, installGuard } from './auth/guard.ts'
 import { decorateIdentity } from './auth/request-identity.ts'
 import type { Config } from './config/load.ts'
+import type { BlobStore } from './files/blobs/blobs.ts'
 import type { LocateFile } from './files/locate.ts'
+import type { PixelWork } from './files/pixel-work.ts'
+import type { Uploads } from './files/uploads/uploads.ts'
 import type { Dispatcher } from './queue/dispatcher.ts'
 import type { PromptHistory } from './queue/history.ts'
 import type { PromptQueue } from './queue/queue.ts'
@@ -26,6 +29,7 @@ import { promptRoutes } from './routes/comfyui/prompt.ts'
 import { queueRoutes } from './routes/comfyui/queue.ts'
 import { settingsRoutes } from './routes/comfyui/settings.ts'
 import { systemRoutes } from './routes/comfyui/system.ts'
+import { uploadRoutes } from './routes/comfyui/upload.ts'
 import { userdataRoutes } from './routes/comfyui/userdata.ts'
 import { userRoutes } from './routes/comfyui/users.ts'
 import { viewRoutes } from './routes/comfyui/view.ts'
@@ -66,6 +70,9 @@ export interface ServerServices {
   /** The worker that answers for what exists once. */
   uiWorker: UiWorker
   recentLog: RecentLog
+  blobs: BlobStore
+  uploads: Uploads
+  pixels: PixelWork
   isLoaded: () => boolean
   isStopping: () => boolean
   /** Monotonic milliseconds. */
@@ -90,7 +97,9 @@ export async function createServer(
   const { config, services, editorPort } = options
   const app = plainServer(options)
   await registerApiDocs(app, { version: VERSION })
-  await registerComfyui(app, services, { pinnedWorker: (request) => workerOfQuery(request, services.registry)?.id })
+  await registerComfyui(app, config, services, {
+    pinnedWorker: (request) => workerOfQuery(request, services.registry)?.id,
+  })
   await registerOwn(app, config, services)
   await app.register(editorRedirect({ editorPort }))
   await registerPassThrough(app, { ...options, port: 'main' })
@@ -104,7 +113,7 @@ export async function createServer(
 export async function createEditorServer(options: ServerOptions): Promise<FastifyInstance> {
   const { services } = options
   const app = plainServer(options, { pages: ['/'] })
-  await registerComfyui(app, services, {
+  await registerComfyui(app, config, services, {
     pinnedWorker: (request) =>
       (workerOfQuery(request, services.registry) ?? workerOfSession(request, services.registry))?.id,
   })
@@ -167,10 +176,12 @@ async function registerPassThrough(
 /** ComfyUI's contract: bare and under `/api`, but for what ComfyUI itself has in one place only. */
 async function registerComfyui(
   app: FastifyInstance,
+  config: Config,
   services: ServerServices,
   { pinnedWorker }: { pinnedWorker: (request: FastifyRequest) => WorkerId | undefined },
 ): Promise<void> {
   const { submission, dispatcher, queue, registry, relay, prompts, history, userData, uiWorker } = services
+  const { blobs, uploads, pixels } = services
   let lastVersion: string | undefined
   const comfyVersion = async (): Promise<string | undefined> => {
     lastVersion = (await uiWorker.current())?.version ?? lastVersion
@@ -186,10 +197,11 @@ async function registerComfyui(
     objectInfoRoutes({ objectInfo: services.objectInfo }),
     modelRoutes({ reader: services.reader }),
     systemRoutes({ fleetStats: services.fleetStats, fleetFeatures: services.fleetFeatures }),
-    viewRoutes({ locate: services.locate, registry }),
     userRoutes({ userData, records: services.records, comfyVersion }),
     settingsRoutes({ userData }),
     userdataRoutes({ userData, comfyVersion }),
+    viewRoutes({ locate: services.locate, registry, kept: { blobs, pixels } }),
+    uploadRoutes({ blobs, uploads, pixels, maxBodyBytes: config.MAX_BODY_BYTES }),
   ]
   for (const family of families) {
     await app.register(family, { prefix: '' })

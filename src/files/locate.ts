@@ -1,5 +1,7 @@
 import type { IndexedFile, PromptStore, WorkerId } from '../store/store.ts'
+import type { BlobHash } from './blobs/blobs.ts'
 import { splitSubfolder } from './names.ts'
+import type { UploadName } from './uploads/upload-name.ts'
 
 /** A file as a client asks for it; `subfolder` `/`-separated and checked, `filename` without folders. */
 export interface WantedFile {
@@ -13,6 +15,8 @@ export interface WantedFile {
 /** Where to look, with the folder as a worker knows it. */
 export type Place =
   | { kind: 'worker'; workerId: WorkerId; subfolder: string }
+  /** The gateway has the bytes itself. `orElse`: where else they may be, should they be gone by now. */
+  | { kind: 'blob'; hash: BlobHash; orElse(): Promise<Place> }
   /** Nothing is known of it: any worker may have it. */
   | { kind: 'anywhere'; subfolder: string }
   /** It was there, and another file has its place now; or it is not this owner's. */
@@ -24,40 +28,57 @@ export interface FileLocatorOptions {
   workerOfToken(token: string): { workerId: WorkerId; isCurrent: boolean } | undefined
   /** The number of the disk that a token stands for; higher is newer. */
   diskOf(token: string): number
+  /** The content that an owner has uploaded under a name. */
+  uploadOf?(owner: string, name: UploadName): Promise<BlobHash | undefined>
+  /** The content of a worker's file that was copied. */
+  copyOf?(file: Pick<IndexedFile, 'token' | 'type' | 'subfolder' | 'filename'>): Promise<BlobHash | undefined>
 }
 
 /** Tokens as they are made; only such a folder is looked up as one. */
 const TOKEN = /^[0-9a-f]{10}(-\d+)?$/
 
 /** Resolves clients' file names: by the worker's token, then by prompt, then the owner's newest of that name. */
-export function createFileLocator({ store, workerOfToken, diskOf }: FileLocatorOptions) {
+export function createFileLocator(options: FileLocatorOptions) {
+  const { store, workerOfToken, diskOf } = options
   return async function locate(wanted: WantedFile): Promise<Place> {
     const { owner, type, filename, promptId } = wanted
-    if (type === 'input') return { kind: 'anywhere', subfolder: wanted.subfolder }
+    const anywhere: Place = { kind: 'anywhere', subfolder: wanted.subfolder }
+    const uploaded = async (): Promise<Place | undefined> => {
+      const hash = await options.uploadOf?.(owner, { type, subfolder: wanted.subfolder, filename })
+      return hash === undefined ? undefined : { kind: 'blob', hash, orElse: async () => anywhere }
+    }
+    if (type === 'input') return (await uploaded()) ?? anywhere
     const { head, rest } = splitSubfolder(wanted.subfolder)
     if (TOKEN.test(head)) {
       const found = workerOfToken(head)
       const indexed = await store.findFile({ token: head, type, subfolder: rest, filename })
-      if (found) return byToken(found, { token: head, type, subfolder: rest, filename, owner }, indexed)
-      if (indexed) return { kind: 'gone' } // Its worker was removed.
+      const file = { token: head, type, subfolder: rest, filename, owner }
+      if (found || indexed) return byToken(found, file, indexed)
     }
     const name = { owner, type, filename }
-    const match =
-      (promptId &&
-        ((await store.findFileByName({ ...name, promptId, subfolder: wanted.subfolder })) ??
+    const ofPrompt =
+      promptId === undefined
+        ? undefined
+        : ((await store.findFileByName({ ...name, promptId, subfolder: wanted.subfolder })) ??
           // Flows that lose the folder on the way still say which prompt they mean.
           (wanted.subfolder === ''
             ? await store.findFileByName({ ...name, promptId, subfolder: undefined })
-            : undefined))) ||
-      (await store.findFileByName({ ...name, promptId: undefined, subfolder: wanted.subfolder }))
-    if (!match) return { kind: 'anywhere', subfolder: wanted.subfolder }
-    return (await isReplaced(match))
-      ? { kind: 'gone' }
-      : { kind: 'worker', workerId: match.workerId, subfolder: match.subfolder }
+            : undefined))
+    const upload = ofPrompt ? undefined : await uploaded()
+    if (upload) return upload
+    const match =
+      ofPrompt ?? (await store.findFileByName({ ...name, promptId: undefined, subfolder: wanted.subfolder }))
+    if (!match) return anywhere
+    return copiedOr(match, async () =>
+      (await isReplaced(match))
+        ? { kind: 'gone' }
+        : { kind: 'worker', workerId: match.workerId, subfolder: match.subfolder },
+    )
   }
 
+  /** `found` is undefined when the worker was removed. */
   async function byToken(
-    { workerId, isCurrent }: { workerId: WorkerId; isCurrent: boolean },
+    found: { workerId: WorkerId; isCurrent: boolean } | undefined,
     file: { token: string; type: 'output' | 'temp'; subfolder: string; filename: string; owner: string },
     indexed: IndexedFile | undefined,
   ): Promise<Place> {
@@ -67,8 +88,22 @@ export function createFileLocator({ store, workerOfToken, diskOf }: FileLocatorO
       const own = await store.findFileByName({ ...name, owner, promptId: undefined })
       if (own?.token !== token) return { kind: 'gone' }
     }
-    if (!isCurrent && (await isReplaced({ ...name, token, workerId }))) return { kind: 'gone' }
-    return { kind: 'worker', workerId, subfolder: name.subfolder }
+    const onDisk = async (): Promise<Place> => {
+      if (!found) return { kind: 'gone' }
+      const { workerId, isCurrent } = found
+      if (!isCurrent && (await isReplaced({ ...name, token, workerId }))) return { kind: 'gone' }
+      return { kind: 'worker', workerId, subfolder: name.subfolder }
+    }
+    // What is in no index was never copied for anybody.
+    return indexed ? copiedOr({ ...name, token }, onDisk) : onDisk()
+  }
+
+  async function copiedOr(
+    file: Pick<IndexedFile, 'token' | 'type' | 'subfolder' | 'filename'>,
+    orElse: () => Promise<Place>,
+  ): Promise<Place> {
+    const hash = await options.copyOf?.(file)
+    return hash === undefined ? orElse() : { kind: 'blob', hash, orElse }
   }
 
   /** On a newer disk of its worker, or after it was overwritten, its name stands for another file. */

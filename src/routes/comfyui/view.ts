@@ -2,16 +2,21 @@ import { posix } from 'node:path'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { type StreamedAnswer, WorkerCallError } from '../../comfyui/client.ts'
 import { NoWorkerError } from '../../errors.ts'
-import type { LocateFile, WantedFile } from '../../files/locate.ts'
+import type { BlobStore, OpenBlob } from '../../files/blobs/blobs.ts'
+import type { LocateFile, Place, WantedFile } from '../../files/locate.ts'
 import { isPlainPath } from '../../files/names.ts'
+import type { PixelWork } from '../../files/pixel-work.ts'
 import type { WorkerRegistry } from '../../workers/registry.ts'
 import { queryValue, sendEmpty } from './comfy-request.ts'
 import { askWorker, discard, headersToWorker, sendAnswer } from './forward.ts'
+import { dispositionOf, sendBlob } from './send-blob.ts'
 import { viewHeaders } from './view-headers.ts'
 
 export interface ViewRoutesOptions {
   locate: LocateFile
   registry: Pick<WorkerRegistry, 'get' | 'list'>
+  /** What the gateway has itself. Without it `locate` must not name blobs. */
+  kept?: { blobs: Pick<BlobStore, 'open'>; pixels: Pick<PixelWork, 'placed'> }
   /** Milliseconds for the search among the workers of a file that nothing is known of. */
   searchMs?: number
 }
@@ -33,13 +38,15 @@ const PASSED = [
 const FOUND = new Set([200, 206, 304, 412, 416])
 
 /** `GET /view`: the bytes of a file, from the worker that has it. */
-export function viewRoutes({ locate, registry, searchMs = SEARCH_MS }: ViewRoutesOptions): FastifyPluginAsync {
+export function viewRoutes({ locate, registry, kept, searchMs = SEARCH_MS }: ViewRoutesOptions): FastifyPluginAsync {
   return async (app) => {
     app.get('/view', { schema: { hide: true } }, async (request, reply) => {
       const wanted = readWanted(request)
       if (typeof wanted === 'number') return sendEmpty(reply, wanted)
       try {
-        const answer = await open(wanted, request, reply)
+        const { place, blob } = await find(wanted, request)
+        if (blob && !wantsPixels(request)) return sendBlob(request, reply, blob, wanted.filename)
+        const answer = blob ? await openPixels(blob, wanted, request, reply) : await open(place, wanted, request, reply)
         if (!answer) return sendEmpty(reply, 404)
         const dest = request.headers['sec-fetch-dest']
         return sendAnswer(
@@ -55,13 +62,46 @@ export function viewRoutes({ locate, registry, searchMs = SEARCH_MS }: ViewRoute
     })
   }
 
-  async function open(
+  /** Where it is now, with the blob when the gateway has it and nobody else is asked for it. */
+  async function find(wanted: WantedFile, request: FastifyRequest): Promise<{ place: Place; blob?: OpenBlob }> {
+    const place = await locate(wanted)
+    if (place.kind !== 'blob') return { place }
+    const blob = await kept?.blobs.open(place.hash)
+    if (!blob) return { place: await place.orElse() }
+    if (!wantsPixels(request)) return { place, blob }
+    // The worker that made it can do that without a copy.
+    const origin = await place.orElse()
+    const maker = origin.kind === 'worker' ? registry.get(origin.workerId) : undefined
+    return maker?.state.kind === 'healthy' ? { place: origin } : { place, blob }
+  }
+
+  /** Its pixels in another form, by any worker. */
+  async function openPixels(
+    blob: OpenBlob,
     wanted: WantedFile,
     request: FastifyRequest,
     reply: FastifyReply,
   ): Promise<StreamedAnswer | undefined> {
-    const place = await locate(wanted)
-    if (place.kind === 'gone') return undefined
+    if (!kept) return undefined
+    const { worker, file } = await kept.pixels.placed(blob, wanted.filename)
+    const path = viewPath(request, { ...wanted, type: file.type, filename: file.filename }, file.subfolder)
+    const answer = await askWorker(
+      worker,
+      { method: request.method, path, headers: viewRequestHeaders(request) },
+      reply,
+    )
+    const disposition = answer.headers['content-disposition']
+    if (disposition === undefined) return answer
+    return { ...answer, headers: { ...answer.headers, 'content-disposition': dispositionOf(wanted.filename) } }
+  }
+
+  async function open(
+    place: Place,
+    wanted: WantedFile,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<StreamedAnswer | undefined> {
+    if (place.kind === 'gone' || place.kind === 'blob') return undefined
     const ask = {
       method: request.method,
       path: viewPath(request, wanted, place.subfolder),
@@ -99,6 +139,10 @@ export function viewRoutes({ locate, registry, searchMs = SEARCH_MS }: ViewRoute
     return undefined
   }
 }
+
+/** `preview` and `channel` ask for a picture that has to be made. */
+const wantsPixels = (request: FastifyRequest): boolean =>
+  queryValue(request, 'preview') !== undefined || (queryValue(request, 'channel') ?? 'rgba') !== 'rgba'
 
 /** What is asked for, or the status with which ComfyUI refuses; its checks in its order. */
 function readWanted(request: FastifyRequest): WantedFile | number {
