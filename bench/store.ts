@@ -33,6 +33,7 @@ function prompt(at: number): NewPrompt {
       hasPaidNodes: false,
       sizes: [],
       pinnedWorkerIds: [],
+      inputs: [],
     },
     workflowId: undefined,
     order: undefined,

@@ -7,7 +7,9 @@ import { isLoopbackHost } from './config/access.ts'
 import type { Config } from './config/load.ts'
 import { loadSecretKey } from './config/secret-key.ts'
 import { DEFAULT_WORKER_URL, plainSeed } from './config/worker-seed.ts'
+import { createInputBinder } from './files/bindings.ts'
 import { openDiskBlobs } from './files/blobs/disk.ts'
+import { InputDelivery } from './files/delivery.ts'
 import { createWorkerDisks } from './files/disks.ts'
 import { createFileLocator } from './files/locate.ts'
 import { createPixelWork } from './files/pixel-work.ts'
@@ -51,6 +53,8 @@ export interface Gateway {
 const LEASE = { name: 'leader', holder: 'gateway' }
 const PRUNE_INTERVAL_MS = 60_000
 const TRIP = { tripAfter: 3, tripMs: 10_000, tripMaxMs: 120_000 }
+/** Largest file of a worker that is brought to another one. */
+const MAX_FETCHED_BYTES = 4 * 1024 ** 3
 const monotonicNow = (): number => performance.now()
 
 /**
@@ -89,6 +93,8 @@ export async function createApp(
   })
   const pixels = createPixelWork({ blobs, registry, locate, maxBytes: config.MAX_BODY_BYTES })
 
+  const inputs = new InputDelivery({ blobs })
+  const binder = createInputBinder({ uploads, blobs, locate, registry, maxBytes: MAX_FETCHED_BYTES, log })
   const events = createPromptEvents()
   const queue = new PromptQueue({
     store: store.prompts,
@@ -104,6 +110,7 @@ export async function createApp(
     registry,
     disks: createWorkerDisks({ store: store.prompts, renew: (worker) => registry.renewDisk(worker) }),
     sealer,
+    inputs,
     policy: leastLoaded,
     settings: {
       maxAttempts: config.MAX_ATTEMPTS,
@@ -124,6 +131,7 @@ export async function createApp(
     registry,
     catalogue,
     sealer,
+    inputs: binder,
     store: store.prompts,
     verdictTimeoutMs: config.VERDICT_TIMEOUT_MS,
     signal: stopping.signal,

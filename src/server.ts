@@ -111,7 +111,7 @@ export async function createServer(
  * origin than the gateway's page. Not yet listening.
  */
 export async function createEditorServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { services } = options
+  const { config, services } = options
   const app = plainServer(options, { pages: ['/'] })
   await registerComfyui(app, config, services, {
     pinnedWorker: (request) =>

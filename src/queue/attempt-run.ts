@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { Sealer } from '../auth/sealer.ts'
-import { WorkerCallError } from '../comfyui/client.ts'
+import { type SubmitReply, WorkerCallError } from '../comfyui/client.ts'
 import {
   isExecutingNull,
   promptIdOf,
@@ -9,6 +9,7 @@ import {
   type WorkerMessage,
 } from '../comfyui/protocol.ts'
 import { StoreUnavailableError } from '../errors.ts'
+import { type DeliveredInputs, type InputDelivery, InputLostError, withClientNames } from '../files/delivery.ts'
 import type { WorkerDisks } from '../files/disks.ts'
 import { readFileLiteral } from '../files/names.ts'
 import type { Attempt, PromptBody, PromptStore } from '../store/store.ts'
@@ -39,6 +40,8 @@ export interface Failed {
   /** Its worker died while it ran. */
   workerDied: boolean
   reason: string
+  /** It would fail anywhere. */
+  isFinal?: boolean
 }
 
 /** What the run leaves to the dispatcher to decide. */
@@ -66,6 +69,7 @@ export interface RunServices {
   events: PromptEvents
   disks: WorkerDisks
   sealer: Sealer
+  inputs: Pick<InputDelivery, 'deliver' | 'forget'>
   owner: RunOwner
   /** True for a token that stands for this worker's disk. */
   isTokenOf(worker: Worker, token: string): boolean
@@ -281,24 +285,27 @@ export class AttemptRun {
   }
 
   async #post(body: PromptBody): Promise<void> {
-    const { owner } = this.#services
+    const { owner, inputs } = this.#services
     this.#phase = 'posting'
-    const text = bodyForWorker(body, {
-      upstreamId: this.upstreamId,
-      upstreamClientId: this.worker.config.upstreamClientId,
-      info: this.worker.info,
-      ownName: (literal) => this.#ownName(literal),
-      sealer: this.#services.sealer,
-    })
-    this.#sentChars = text.length
-    const reply = await this.worker.client.submit(text, { timeoutMs: this.#services.promptTimeoutMs })
+    const delivered = await this.#deliver()
+    if (!delivered) return
+    let reply = await this.#submit(body, delivered)
+    if (reply.kind === 'refused' && delivered.literals.size > 0) {
+      // It may have lost what it was known to have.
+      inputs.forget(this.worker.id)
+      if (delivered.isFromMemory && this.#phase === 'posting') {
+        const again = await this.#deliver()
+        if (!again) return
+        reply = await this.#submit(body, again)
+      }
+    }
     if (reply.kind === 'refused') {
       owner.callSucceeded(this.worker)
       if (this.#phase !== 'posting') return // Given up meanwhile.
       if (this.#isCancelled) return this.#endCancelled()
       this.#phase = 'leaving'
       this.#release()
-      await owner.refused(this, reply.text)
+      await owner.refused(this, this.#withClientNames(reply.text))
       return this.#close()
     }
     if (reply.upstreamId !== this.upstreamId) {
@@ -307,11 +314,49 @@ export class AttemptRun {
     // It may run already, or have ended: its messages travel on another connection than this answer.
     owner.callSucceeded(this.worker)
     this.#accepted()
-    this.#tellVerdict({ kind: 'accepted', answer: reply.text })
+    this.#tellVerdict({ kind: 'accepted', answer: this.#withClientNames(reply.text) })
     // What asked it to drop the prompt may have come there before the prompt did.
     if (this.#isCancelled && !this.#isOver()) {
       await this.#askToStop('delete')
       owner.lookAtQueue(this.worker) // Should it run by now, it is interrupted.
+    }
+  }
+
+  #submit(body: PromptBody, { literals }: DeliveredInputs): Promise<SubmitReply> {
+    const text = bodyForWorker(body, {
+      upstreamId: this.upstreamId,
+      upstreamClientId: this.worker.config.upstreamClientId,
+      info: this.worker.info,
+      ownName: (literal) => literals.get(literal) ?? this.#ownName(literal),
+      sealer: this.#services.sealer,
+    })
+    this.#sentChars = text.length
+    return this.worker.client.submit(text, { timeoutMs: this.#services.promptTimeoutMs })
+  }
+
+  /** Sees to it that the worker has the prompt's files. Undefined when the attempt has ended: nothing was sent then. */
+  async #deliver(): Promise<DeliveredInputs | undefined> {
+    const bound = this.prompt.record.traits.inputs
+    if (bound.length === 0) return { literals: new Map(), isFromMemory: true }
+    const { inputs, owner, signal } = this.#services
+    try {
+      const delivered = await inputs.deliver(this.worker, bound, { signal })
+      if (this.#phase !== 'posting') return undefined // Given up meanwhile.
+      if (!this.#isCancelled) return delivered
+      await this.#endCancelled()
+      return undefined
+    } catch (error) {
+      const isLost = error instanceof InputLostError
+      if (!isLost && !(error instanceof WorkerCallError)) throw error
+      if (!isLost) {
+        this.prompt.avoided.add(this.worker.id)
+        owner.callFailed(this.worker, error)
+      }
+      if (this.#phase !== 'posting') return undefined
+      this.#log.warn({ err: error }, 'the files of a prompt could not be brought to a worker')
+      const reason = isLost ? error.message : `its files could not be brought to ${this.worker.config.name}`
+      await this.#giveUp({ sent: false, workerDied: false, reason, isFinal: isLost })
+      return undefined
     }
   }
 
@@ -525,6 +570,10 @@ export class AttemptRun {
     } catch (error) {
       if (error instanceof WorkerCallError) this.#services.owner.callFailed(this.worker, error)
     }
+  }
+
+  #withClientNames(json: string): string {
+    return withClientNames(json, this.prompt.record.traits.inputs)
   }
 
   #ownName(literal: string): string | undefined {

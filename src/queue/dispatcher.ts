@@ -182,11 +182,14 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   lost(worker: Worker, reason: string): void {
     worker.stalledOn = undefined
+    this.#options.inputs.forget(worker.id)
     const runs = [...this.#on(worker)].map((run) => ({ run, isFirst: this.isFirst(run) }))
     for (const { run, isFirst } of runs) void run.lost(`${worker.config.name} is given up: ${reason}`, { isFirst })
   }
 
-  changed(): void {
+  changed(worker: Worker): void {
+    // It may come back with an empty disk.
+    if (!worker.isUp) this.#options.inputs.forget(worker.id)
     this.wake()
   }
 
@@ -219,7 +222,9 @@ export class Dispatcher implements WorkerObserver, RunOwner {
   async failed(run: AttemptRun, failure: Failed): Promise<void> {
     const { prompt, attempt } = run
     if (!attempt) return
-    const verdict = this.#whyNotAgain(prompt, failure)
+    const verdict: Failure | undefined = failure.isFinal
+      ? { type: 'input_lost', message: failure.reason }
+      : this.#whyNotAgain(prompt, failure)
     if (prompt.isInterrupted) return this.#endInterrupted(run)
     if (verdict) return this.fail(prompt, attempt.number, verdict, run.wasStartTold)
     await this.#requeue(run, { sent: failure.sent, workerDied: failure.workerDied, log: failure.reason })

@@ -10,6 +10,7 @@ export type FailureType =
   | 'refused_by_worker'
   | 'paid_not_rerun'
   | 'worker_error'
+  | 'input_lost'
 
 export interface Failure {
   type: FailureType

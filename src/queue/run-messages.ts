@@ -4,6 +4,7 @@ import { promptIdOf, type WorkerMessage } from '../comfyui/protocol.ts'
 import { quotePython } from '../comfyui/python-json.ts'
 import { type JsonNode, member, parseJson, stringValue } from '../comfyui/raw-json.ts'
 import { Splicer } from '../comfyui/raw-json-edit.ts'
+import { withClientNames } from '../files/delivery.ts'
 import type { WorkerDisks } from '../files/disks.ts'
 import { fileRecordsIn, renameRecord, type WorkerFile } from '../files/names.ts'
 import type { PromptBody } from '../store/store.ts'
@@ -52,7 +53,7 @@ export class RunMessages {
 
   /** Keeps the message that ends it; it is told when the result is stored. */
   keepTerminal(text: string): void {
-    this.#terminalText = text
+    this.#terminalText = withClientNames(text, this.#options.prompt.record.traits.inputs)
   }
 
   /** Sees to it that the client hears `execution_start` before anything else. */
@@ -87,9 +88,10 @@ export class RunMessages {
   }
 
   /** The worker's history answer as the entry that is kept; undefined when it cannot be read. */
-  async mapAnswer(answer: string, body: PromptBody): Promise<MappedEntry | undefined> {
+  async mapAnswer(given: string, body: PromptBody): Promise<MappedEntry | undefined> {
     const { prompt, worker, log } = this.#options
     const { record } = prompt
+    const answer = withClientNames(given, record.traits.inputs)
     try {
       const entry = member(parseJson(answer), record.upstreamId)
       this.#readCachedNodes(entry)
@@ -146,7 +148,7 @@ export class RunMessages {
   /** The frame in the clients' form; undefined when it cannot be read. */
   async #map(message: WorkerMessage, source: string): Promise<string | undefined> {
     const { prompt, log } = this.#options
-    let text = renameId(source, prompt.record)
+    let text = renameId(withClientNames(source, prompt.record.traits.inputs), prompt.record)
     if (message.type === 'executing' && promptIdOf(message) === undefined) {
       // After a reconnect a worker names the node but not the prompt.
       const node = typeof message.data.node === 'string' ? quotePython(message.data.node) : 'null'

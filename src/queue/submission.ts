@@ -7,8 +7,9 @@ import { quotePython } from '../comfyui/python-json.ts'
 import { member, parseJson } from '../comfyui/raw-json.ts'
 import { type Verdict, validatePrompt } from '../comfyui/validate.ts'
 import { StoppingError } from '../errors.ts'
+import type { InputBinder } from '../files/bindings.ts'
 import { readFileLiteral } from '../files/names.ts'
-import type { PromptTraits } from '../scheduler/traits.ts'
+import type { InputBinding, PromptTraits } from '../scheduler/traits.ts'
 import type { NewPrompt, PromptId, PromptRecord, PromptStore, WorkerId } from '../store/store.ts'
 import type { WorkerCatalogue } from '../workers/catalogue.ts'
 import type { WorkerRegistry } from '../workers/registry.ts'
@@ -29,6 +30,7 @@ export interface SubmissionOptions {
   registry: WorkerRegistry
   catalogue: WorkerCatalogue
   sealer: Sealer
+  inputs: InputBinder
   /** Milliseconds that the verdict of an idle worker is awaited. */
   verdictTimeoutMs: number
   /** Ends what is tried again and again. */
@@ -80,7 +82,8 @@ export class Submission {
     this.#options.queue.assertRoom()
     const body = readSubmittedBody(bytes)
     const verdict = await this.#check(body)
-    const free = this.#traitsOf(body, verdict)
+    const literals = [...literalsOf(body.graph)].map(({ value }) => value)
+    const free = this.#traitsOf(body, verdict, await this.#options.inputs.bind(literals, who))
     const traits = workerId === undefined ? free : { ...free, pinnedWorkerIds: [workerId] }
     const promptId = body.promptId ?? randomUUID()
     // A client's id can be used again; history of its first use may still be on workers, so later uses get ids of ours.
@@ -210,14 +213,15 @@ export class Submission {
     return versions.length > 0 && versions.every(isNew) ? '2026' : '0.3.64'
   }
 
-  #traitsOf(body: SubmittedBody, verdict: Verdict & { kind: 'ok' }): PromptTraits {
+  #traitsOf(body: SubmittedBody, verdict: Verdict & { kind: 'ok' }, inputs: readonly InputBinding[]): PromptTraits {
+    const bound = new Set(inputs.map(({ literal }) => literal))
     const pinned = new Set<string>()
     for (const { value } of literalsOf(body.graph)) {
-      const holder = this.#holderOf(value)
+      const holder = bound.has(value) ? undefined : this.#holderOf(value)
       if (holder) pinned.add(holder.id)
     }
-    // A literal in the gateway's form is no choice that a worker lists.
-    const combos = verdict.traits.combos.filter(({ value }) => !this.#holderOf(value))
+    // A literal in the gateway's form is no choice that a worker lists, and a file that is brought along need not be.
+    const combos = verdict.traits.combos.filter(({ value }) => !bound.has(value) && !this.#holderOf(value))
     return {
       classTypes: verdict.traits.classTypes,
       combos,
@@ -226,6 +230,7 @@ export class Submission {
       nodeCount: body.graph.kind === 'object' ? body.graph.members.length : 0,
       hasPaidNodes: verdict.traits.hasPaidNodes,
       pinnedWorkerIds: [...pinned],
+      inputs,
     }
   }
 

@@ -5,6 +5,18 @@ export interface ComboLiteral {
   value: string
 }
 
+/** A literal that names a file, bound to the content that the name had when the prompt came. */
+export interface InputBinding {
+  /** As it stands in the graph. */
+  literal: string
+  /** SHA-256 of the content, hex: a blob of the gateway. */
+  hash: string
+  /** Where nodes look for it on a worker: its name without folders, its folder, its area. */
+  name: string
+  subfolder: string
+  type: 'input' | 'temp' | 'output'
+}
+
 /** What placement needs to know of a prompt. Small and plain: it lives in memory for every waiting prompt. */
 export interface PromptTraits {
   /** Every class the graph uses, without repeats. */
@@ -21,4 +33,6 @@ export interface PromptTraits {
   hasPaidNodes: boolean
   /** Workers that hold a file which a literal names, or the one it was bound to; empty when any worker will do. */
   pinnedWorkerIds: readonly string[]
+  /** Files that any worker gets before the prompt. */
+  inputs: readonly InputBinding[]
 }

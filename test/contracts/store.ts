@@ -59,6 +59,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
           sizes: [512],
           hasPaidNodes: true,
           pinnedWorkerIds: ['w7'],
+          inputs: [{ literal: 'a/b.png [temp]', hash: 'f00d', name: 'b.png', subfolder: 'a', type: 'temp' as const }],
         }
         const first = await admit({ promptId: 'a', clientId: 'client', workflowId: 'flow', priority: -3, traits })
         const second = await admit({ promptId: 'b' })

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest'
 import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
-import { readPicture } from '../support/picture.ts'
+import { readPicture } from '../../src/verify/picture.ts'
 import { png, upload, uploadForm } from '../support/uploads.ts'
 
 interface Exchange {

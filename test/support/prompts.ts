@@ -19,6 +19,7 @@ export function aPrompt(given: Partial<NewPrompt> & { promptId: string }): NewPr
       sizes: [],
       hasPaidNodes: false,
       pinnedWorkerIds: [],
+      inputs: [],
     },
     workflowId: undefined,
     order: undefined,

@@ -45,8 +45,8 @@ export function toNewRow(record: PromptRecord): Insertable<PromptsTable> {
 }
 
 export function toPromptRecord(row: PromptRow): PromptRecord {
-  // Written by toNewRow from this very type, and by nothing else.
-  const traits = JSON.parse(row.traits) as PromptTraits
+  // Written by toNewRow from this very type, and by nothing else. The first release had no inputs in it.
+  const traits: PromptTraits = { inputs: [], ...(JSON.parse(row.traits) as Omit<PromptTraits, 'inputs'>) }
   return {
     promptId: row.prompt_id,
     upstreamId: row.upstream_id,

@@ -5,6 +5,7 @@ import type { Identity } from '../../../src/auth/identity.ts'
 import { createSealer } from '../../../src/auth/sealer.ts'
 import type { SimulatedWorker, SimulatedWorkerOptions } from '../../../src/demo/simulated-worker.ts'
 import { createSimulatedWorker } from '../../../src/demo/simulated-worker.ts'
+import { InputDelivery } from '../../../src/files/delivery.ts'
 import { createWorkerDisks } from '../../../src/files/disks.ts'
 import { createFileLocator } from '../../../src/files/locate.ts'
 import { Dispatcher } from '../../../src/queue/dispatcher.ts'
@@ -116,6 +117,7 @@ export async function startFleet(
     registry,
     disks: createWorkerDisks({ store: store.prompts, renew: (worker) => registry.renewDisk(worker) }),
     sealer,
+    inputs: new InputDelivery({ blobs: { open: async () => undefined } }),
     policy: leastLoaded,
     settings: { maxAttempts: 3, maxWorkerDeaths: 2, rerunPaid: false, stallMs: 0 },
     promptTimeoutMs: 5_000,
@@ -132,6 +134,7 @@ export async function startFleet(
     registry,
     catalogue,
     sealer,
+    inputs: { bind: async () => [] },
     verdictTimeoutMs: 1_000,
     signal: stopping.signal,
     log,
