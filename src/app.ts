@@ -9,9 +9,11 @@ import { loadSecretKey } from './config/secret-key.ts'
 import { DEFAULT_WORKER_URL, plainSeed } from './config/worker-seed.ts'
 import { createInputBinder } from './files/bindings.ts'
 import { openDiskBlobs } from './files/blobs/disk.ts'
+import { createBlobSweeper } from './files/blobs/sweeper.ts'
 import { InputDelivery } from './files/delivery.ts'
 import { createWorkerDisks } from './files/disks.ts'
 import { createFileLocator } from './files/locate.ts'
+import { OutputCopies } from './files/outputs.ts'
 import { createPixelWork } from './files/pixel-work.ts'
 import { Uploads } from './files/uploads/uploads.ts'
 import { Dispatcher } from './queue/dispatcher.ts'
@@ -52,6 +54,7 @@ export interface Gateway {
 /** The fence of a gateway that has its store alone. */
 const LEASE = { name: 'leader', holder: 'gateway' }
 const PRUNE_INTERVAL_MS = 60_000
+const SWEEP_INTERVAL_MS = 3_600_000
 const TRIP = { tripAfter: 3, tripMs: 10_000, tripMaxMs: 120_000 }
 /** Largest file of a worker that is brought to another one. */
 const MAX_FETCHED_BYTES = 4 * 1024 ** 3
@@ -90,6 +93,7 @@ export async function createApp(
     },
     diskOf,
     uploadOf: async (owner, name) => (await uploads.find(owner, name))?.hash,
+    copyOf: (file) => copies.find(file),
   })
   const pixels = createPixelWork({ blobs, registry, locate, maxBytes: config.MAX_BODY_BYTES })
 
@@ -102,6 +106,26 @@ export async function createApp(
     maxQueue: config.MAX_QUEUE,
     idempotencyMs: config.IDEMPOTENCY_SECONDS * 1_000,
     log,
+  })
+  const isBound = (hash: string): boolean => {
+    for (const { record } of queue.all()) if (record.traits.inputs.some((input) => input.hash === hash)) return true
+    return false
+  }
+  const isUploadOrBound = async (hash: string): Promise<boolean> => isBound(hash) || uploads.isUsed(hash)
+  const copies = new OutputCopies({
+    records: store.records,
+    blobs,
+    events,
+    store: store.prompts,
+    registry,
+    maxBytes: config.OUTPUT_CACHE_BYTES,
+    isUsedElsewhere: isUploadOrBound,
+    now: Date.now,
+    log,
+  })
+  const sweeper = createBlobSweeper({
+    blobs,
+    isUsed: async (hash) => copies.isUsed(hash) || isUploadOrBound(hash),
   })
   const dispatcher = new Dispatcher({
     queue,
@@ -204,6 +228,7 @@ export async function createApp(
   const timers = [
     setInterval(() => void renewLease(), config.LEASE_RENEW_MS),
     setInterval(() => void prune(), PRUNE_INTERVAL_MS),
+    setInterval(() => void sweep(), SWEEP_INTERVAL_MS),
   ]
   async function renewLease(): Promise<void> {
     try {
@@ -227,8 +252,18 @@ export async function createApp(
     }
   }
 
+  async function sweep(): Promise<void> {
+    try {
+      const { removed, bytes } = await sweeper.sweep(stopping.signal)
+      if (removed > 0) log.info({ removed, bytes }, 'files that nobody uses were removed')
+    } catch (error) {
+      log.warn({ err: error }, 'files that nobody uses could not be removed')
+    }
+  }
+
   /** Takes up where a former process ended: before the first request and before workers are watched. */
   async function recover(): Promise<void> {
+    await copies.load()
     const claimed = await queue.load()
     await dispatcher.adopt(claimed)
     for (const record of await store.prompts.untold(config.REPLAY_SECONDS * 1_000)) {
@@ -275,6 +310,7 @@ export async function createApp(
       for (const timer of timers) clearInterval(timer)
       history.close()
       stopping.abort()
+      await copies.close()
       await registry.close()
       await store.leases.release(LEASE)
       await store.close()

@@ -59,6 +59,13 @@ const storage = {
     description:
       '`full` survives a power cut; `normal` is faster and survives a crash of the gateway, not one of the machine.',
   }),
+  OUTPUT_CACHE_BYTES: Type.Integer({
+    default: 10_737_418_240,
+    minimum: 0,
+    maximum: 1_125_899_906_842_624,
+    description:
+      'Bytes in `DATA_DIR` for copies of finished outputs, so that they outlive their worker; what was not used for the longest time goes first. 0 copies nothing.',
+  }),
   STORE_TIMEOUT_MS: Type.Integer({
     default: 2_000,
     minimum: 100,

@@ -65,7 +65,7 @@ export function createInputBinder({ uploads, blobs, locate, registry, maxBytes, 
       const file = { type: area, subfolder: place.subfolder, filename }
       const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS)
       const blob = await copyFromWorker(holder, file, { blobs, maxBytes, signal })
-      return blob && bindingOf(candidate, blob.hash)
+      return blob && blob !== 'same' ? bindingOf(candidate, blob.hash) : undefined
     } catch (error) {
       log.warn({ workerId: holder.id, err: error }, 'a file that a prompt names could not be copied from its worker')
       return undefined

@@ -94,7 +94,7 @@ export function createFileLocator(options: FileLocatorOptions) {
       if (!isCurrent && (await isReplaced({ ...name, token, workerId }))) return { kind: 'gone' }
       return { kind: 'worker', workerId, subfolder: name.subfolder }
     }
-    // What is in no index was never copied for anybody.
+    // Of what is in no index nobody knows whose it is.
     return indexed ? copiedOr({ ...name, token }, onDisk) : onDisk()
   }
 

@@ -55,7 +55,7 @@ export function createPixelWork({ blobs, registry, locate, maxBytes }: PixelWork
 
   async function copyFrom(worker: Worker, file: UploadName): Promise<OpenBlob | undefined> {
     const blob = await copyFromWorker(worker, file, { blobs, maxBytes })
-    return blob && blobs.open(blob.hash)
+    return blob && blob !== 'same' ? blobs.open(blob.hash) : undefined
   }
 
   /** The bytes of a file in the clients' namespace, wherever they are. */

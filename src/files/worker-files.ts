@@ -63,33 +63,59 @@ export async function fetchFrom(
   file: UploadName,
   options: { signal?: AbortSignal } = {},
 ): Promise<StreamedAnswer | undefined> {
-  const query = new URLSearchParams({ filename: file.filename, subfolder: file.subfolder, type: file.type })
-  const answer = await worker.client.stream(
-    { method: 'GET', path: `/view?${query}`, headers: { 'accept-encoding': 'identity' } },
-    options,
-  )
-  if (answer.status === 200) return answer
-  answer.body.on('error', () => undefined).destroy()
-  if (answer.status === 404) return undefined
-  throw new WorkerCallError('protocol', `GET /view answered ${answer.status}`, { status: answer.status })
+  const answer = await ask(worker, file, {}, options)
+  if (answer === undefined || answer.status === 200) return answer
+  throw unusable(answer)
 }
 
-/** Keeps a worker's file as a blob; undefined when it has none of that name. Throws as `fetchFrom` and `BlobStore.put`. */
+/**
+ * Keeps a worker's file as a blob; undefined when it has none of that name, `same` when it is still the one of which the
+ * worker has said `knownEtag`. Throws as `fetchFrom` and `BlobStore.put`.
+ */
 export async function copyFromWorker(
   worker: Worker,
   file: UploadName,
-  options: { blobs: BlobStore; maxBytes: number; signal?: AbortSignal },
-): Promise<StoredBlob | undefined> {
-  const { blobs, maxBytes, signal } = options
-  const answer = await fetchFrom(worker, file, signal ? { signal } : {})
+  options: { blobs: BlobStore; maxBytes: number; knownEtag?: string; signal?: AbortSignal },
+): Promise<(StoredBlob & { etag: string | undefined }) | 'same' | undefined> {
+  const { blobs, maxBytes, knownEtag, signal } = options
+  const headers = knownEtag === undefined ? {} : { 'if-none-match': knownEtag }
+  const answer = await ask(worker, file, headers, signal ? { signal } : {})
   if (!answer) return undefined
+  if (answer.status === 304) {
+    answer.body.on('error', () => undefined).destroy()
+    return 'same'
+  }
+  if (answer.status !== 200) throw unusable(answer)
   try {
-    return await blobs.put(answer.body, { maxBytes })
+    const etag = answer.headers.etag
+    return { ...(await blobs.put(answer.body, { maxBytes })), etag: typeof etag === 'string' ? etag : undefined }
   } catch (error) {
     answer.body.on('error', () => undefined).destroy()
     if (error instanceof HttpError || error instanceof BlobTooLargeError) throw error
     throw new WorkerCallError('reset', 'the file broke off', { cause: error })
   }
+}
+
+/** Undefined on 404. */
+async function ask(
+  worker: Worker,
+  file: UploadName,
+  headers: Record<string, string>,
+  options: { signal?: AbortSignal },
+): Promise<StreamedAnswer | undefined> {
+  const query = new URLSearchParams({ filename: file.filename, subfolder: file.subfolder, type: file.type })
+  const answer = await worker.client.stream(
+    { method: 'GET', path: `/view?${query}`, headers: { ...headers, 'accept-encoding': 'identity' } },
+    options,
+  )
+  if (answer.status !== 404) return answer
+  answer.body.on('error', () => undefined).destroy()
+  return undefined
+}
+
+function unusable(answer: StreamedAnswer): WorkerCallError {
+  answer.body.on('error', () => undefined).destroy()
+  return new WorkerCallError('protocol', `GET /view answered ${answer.status}`, { status: answer.status })
 }
 
 async function readAnswer(answer: StreamedAnswer, route: string): Promise<UploadName> {

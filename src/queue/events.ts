@@ -1,4 +1,4 @@
-import type { PromptId } from '../store/store.ts'
+import type { OutputFile, PromptId } from '../store/store.ts'
 
 /** Whom a prompt belongs to, as far as delivery needs it. */
 export interface PromptRef {
@@ -23,8 +23,8 @@ export type PromptEvent =
   | { kind: 'frame'; prompt: PromptRef; bytes: Uint8Array; isResult: boolean }
   /** Its attempt is dead and it waits again; `execution_start` comes a second time. */
   | { kind: 'requeued'; prompt: PromptRef }
-  /** It ended and its history entry is stored. `messages` are the frames still due, the terminal one last. */
-  | { kind: 'finished'; prompt: PromptRef; messages: readonly string[] }
+  /** It ended and its history entry is stored. `messages` are the frames still due, the terminal one last; `files` what it has made. */
+  | { kind: 'finished'; prompt: PromptRef; messages: readonly string[]; files?: readonly OutputFile[] }
   /** It is gone without trace: refused by the verdict, deleted while it waited, or cancelled before it ran. */
   | { kind: 'removed'; prompt: PromptRef }
   /** A message of a worker that names no prompt (a custom node's broadcast), for the client of the one that runs there. */

@@ -197,7 +197,10 @@ export class PromptQueue {
     this.#gone(prompt)
     const kind = outcome.history === undefined ? 'removed' : 'finished'
     if (kind === 'removed') this.#options.events.publish({ kind, prompt: prompt.ref })
-    else this.#options.events.publish({ kind, prompt: prompt.ref, messages: options.messages })
+    else {
+      const { files } = outcome
+      this.#options.events.publish({ kind, prompt: prompt.ref, messages: options.messages, files })
+    }
     return true
   }
 
