@@ -208,7 +208,7 @@ async function registerComfyui(
     await app.register(family, { prefix: '/api' })
   }
   await app.register(jobRoutes({ store: prompts, queue, history, dispatcher }))
-  await app.register(internalRoutes({ recentLog: services.recentLog, uiWorker, store: prompts }))
+  await app.register(internalRoutes({ recentLog: services.recentLog, uiWorker, store: prompts, uploads }))
 }
 
 /** The gateway's own: its API, its page, and what operates it. */

@@ -236,6 +236,15 @@ describe('uploads', () => {
     const shown = await view(fleet.url, { filename: 'x.png', type: 'input' })
     expect(readPicture(Buffer.from(await shown.arrayBuffer())).colour).toBe(5)
   })
+
+  it('are listed among the files that a prompt can name', async () => {
+    fleet = await buildTestGateway({ workers: 1 })
+    const { url } = fleet
+    await upload(url, 'x.png', png(1), { subfolder: 'a' })
+    await upload(url, 'x.png', png(1), { type: 'temp' })
+    const files = async (type: string) => (await fetch(`${url}/internal/files/${type}`)).json()
+    expect([await files('input'), await files('temp'), await files('output')]).toEqual([['a/x.png'], ['x.png'], []])
+  })
 })
 
 describe('masks and other views of an upload', () => {
