@@ -25,6 +25,19 @@ const window = { idempotencyMs: 600_000 }
 const open = (file: string) => createSqliteStore({ file, sync: 'full' })
 
 describe('a SQLite file', () => {
+  it('reads prompts that were written before their files were bound', async () => {
+    const file = freshFile()
+    const first = await open(file)
+    await first.prompts.admit(aPrompt({ promptId: 'old' }), window)
+    await first.close()
+    const raw = new Database(file)
+    raw.exec("UPDATE prompts SET traits = json_remove(traits, '$.inputs')")
+    raw.close()
+    const second = await open(file)
+    expect((await second.prompts.get('old'))?.traits).toEqual(aPrompt({ promptId: 'old' }).traits)
+    await second.close()
+  })
+
   it('keeps everything when it is closed and opened again', async () => {
     const file = freshFile()
     const first = await open(file)
