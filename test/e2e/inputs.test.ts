@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest'
 import { createSimulatedWorker } from '../../src/demo/simulated-worker.ts'
+import { readPicture } from '../../src/verify/picture.ts'
 import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
 import { finished, type HistoryEntry, historyOf, pictureGraph, submit } from '../support/comfy-client.ts'
-import { readPicture } from '../../src/verify/picture.ts'
 import { loadGraph, png, upload } from '../support/uploads.ts'
 
 let fleet: TestGateway | undefined

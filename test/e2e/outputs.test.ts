@@ -2,9 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest'
+import { readPicture } from '../../src/verify/picture.ts'
 import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
 import { finished, type HistoryEntry, pictureGraph, submit } from '../support/comfy-client.ts'
-import { readPicture } from '../support/picture.ts'
 import { loadGraph } from '../support/uploads.ts'
 
 let fleet: TestGateway | undefined

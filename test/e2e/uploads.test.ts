@@ -4,8 +4,8 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest'
-import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
 import { readPicture } from '../../src/verify/picture.ts'
+import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
 import { png, upload, uploadForm } from '../support/uploads.ts'
 
 interface Exchange {
