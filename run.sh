@@ -3,7 +3,7 @@
 #   ./run.sh                the gateway
 #   ./run.sh demo           the gateway with three simulated workers
 #   ./run.sh verify <url>   uses every worker of a running gateway once and says what it found
-#   ./run.sh test           the tests; fetches Chromium for those in a browser where it may
+#   ./run.sh test           the tests; fetches Chromium, MariaDB and Redis for them where it may
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
@@ -23,7 +23,7 @@ node scripts/prepare.mjs
 case "${1-}" in
   test)
     shift
-    npx --no-install tsx scripts/find-chromium.ts
+    npx --no-install tsx scripts/test-packages.ts
     exec npm test -- "$@"
     ;;
   demo | verify)
