@@ -26,7 +26,7 @@ export function judgeKnownId(
 }
 
 /** ComfyUI's order key of a new prompt. Never minus zero, which not every back end keeps. */
-function orderNumber(order: NewPrompt['order'], sequence: number): number {
+export function orderNumber(order: NewPrompt['order'], sequence: number): number {
   if (order === undefined) return sequence
   return (order === 'front' ? -sequence : order) + 0
 }

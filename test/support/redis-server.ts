@@ -1,0 +1,110 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createConnection, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, it } from 'vitest'
+
+export interface RedisServer {
+  readonly port: number
+  readonly url: string
+  readonly pid: number
+  /** Ends it as a power cut would, and waits until it is gone. */
+  kill(): Promise<void>
+  /** Starts it again after `kill`, on the same port with the same data; resolves when it answers. */
+  start(): Promise<void>
+  /** Stops it and removes its data. */
+  stop(): Promise<void>
+}
+
+const missing = spawnSync('redis-server', ['--version']).error !== undefined
+
+/**
+ * `describe` for what needs a real Redis. Without the binary the cases are skipped, and the name says why; in CI that is
+ * a failure.
+ */
+export function describeWithRedis(name: string, body: () => void): void {
+  if (!missing) describe(name, body)
+  else if (process.env.CI === 'true') {
+    it(`${name} (redis-server is not installed)`, () => {
+      throw new Error('redis-server is not installed, and CI must not skip: install the package redis-server')
+    })
+  } else describe.skip(`${name} (redis-server is not installed)`, body)
+}
+
+/** A Redis of our own on a free port, in a temporary folder, which fsyncs every write. Settings as on its command line. */
+export async function startRedis(settings: Readonly<Record<string, string>> = {}): Promise<RedisServer> {
+  const folder = mkdtempSync(join(tmpdir(), 'redis-'))
+  const port = await freePort()
+  const given = { port: String(port), bind: '127.0.0.1', dir: folder, save: '', appendonly: 'yes', ...settings }
+  const args = Object.entries({ appendfsync: 'always', daemonize: 'no', ...given }).flatMap(([name, value]) => [
+    `--${name}`,
+    value,
+  ])
+  let child: ChildProcess | undefined
+
+  async function start(): Promise<void> {
+    child = spawn('redis-server', args, { stdio: 'ignore' })
+    await answers(port, child)
+  }
+
+  async function end(signal: NodeJS.Signals): Promise<void> {
+    const ending = child
+    child = undefined
+    if (ending === undefined || ending.exitCode !== null) return
+    const exited = once(ending, 'exit')
+    ending.kill(signal)
+    // One that is stopped takes no other signal.
+    if (signal !== 'SIGKILL') ending.kill('SIGCONT')
+    await exited
+  }
+
+  await start()
+  return {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    get pid() {
+      if (child?.pid === undefined) throw new Error('The server does not run')
+      return child.pid
+    },
+    kill: () => end('SIGKILL'),
+    start,
+    async stop() {
+      await end('SIGTERM')
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+/** Asks until it answers, with whatever answer. */
+async function answers(port: number, child: ChildProcess): Promise<void> {
+  const deadline = performance.now() + 10_000
+  while (!(await pongs(port))) {
+    if (child.exitCode !== null) throw new Error(`redis-server ended with ${child.exitCode}`)
+    if (performance.now() > deadline) throw new Error('redis-server does not answer')
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+function pongs(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ port, host: '127.0.0.1' }, () => socket.write('PING\r\n'))
+    socket.setTimeout(1_000, () => socket.destroy())
+    socket.on('data', (data) => {
+      resolve(!data.toString().startsWith('-LOADING'))
+      socket.destroy()
+    })
+    socket.on('error', () => undefined)
+    socket.on('close', () => resolve(false))
+  })
+}
