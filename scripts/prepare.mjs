@@ -9,7 +9,8 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const manifests = ['package.json', 'package-lock.json', 'frontend/package.json']
 const sources = ['src', 'frontend/src', 'frontend/index.html', 'frontend/vite.config.ts', 'frontend/tsconfig.json']
-const buildFiles = [...sources, 'tsconfig.json', 'tsconfig.build.json', 'scripts/clean.mjs', ...manifests]
+const buildScripts = ['scripts/clean.mjs', 'scripts/copy-lua.mjs']
+const buildFiles = [...sources, 'tsconfig.json', 'tsconfig.build.json', ...buildScripts, ...manifests]
 
 // Each stamp lies in the folder it vouches for: removing the folder removes the claim, and so does a step that died.
 step({

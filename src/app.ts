@@ -69,7 +69,12 @@ export async function createApp(
   { log, recentLog = new RecentLog() }: { log: Logger; recentLog?: RecentLog },
 ): Promise<Gateway> {
   const stopping = new AbortController()
-  const store = await openStore({ kind: config.STORE, dataDir: config.DATA_DIR, sqliteSync: config.SQLITE_SYNC })
+  const store = await openStore({
+    kind: config.STORE,
+    dataDir: config.DATA_DIR,
+    sqliteSync: config.SQLITE_SYNC,
+    redis: redisSettings(config, log),
+  })
   const sealer = createSealer(loadSecretKey({ configured: config.SECRET_KEY, dataDir: config.DATA_DIR }))
   let fence = (await store.leases.acquire({ ...LEASE, ttlMs: config.LEASE_MS }))?.fence ?? 0
 
@@ -315,6 +320,17 @@ export async function createApp(
       await store.leases.release(LEASE)
       await store.close()
     },
+  }
+}
+
+function redisSettings(config: Config, log: Logger): Parameters<typeof openStore>[0]['redis'] {
+  if (config.REDIS_URL === undefined) return undefined
+  return {
+    url: config.REDIS_URL,
+    prefix: config.REDIS_PREFIX,
+    timeoutMs: config.STORE_TIMEOUT_MS,
+    historyMs: config.HISTORY_MAX_AGE_DAYS > 0 ? config.HISTORY_MAX_AGE_DAYS * 86_400_000 : undefined,
+    log,
   }
 }
 

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { parseEnv } from 'node:util'
 import { allowedHost, allowedOrigin, isLoopbackHost, type ListItem, passedPath, trustedProxy } from './access.ts'
 import { ConfigError } from './config-error.ts'
+import { redisProblems } from './redis-settings.ts'
 import { type Settings, variables } from './schema.ts'
 import { readValue } from './values.ts'
 import { seedsFromUrls } from './worker-list.ts'
@@ -19,7 +20,7 @@ export interface Config extends Readonly<PlainSettings> {
 }
 
 /** Back ends that exist. The others are named in the schema so that asking for one gets a clear answer. */
-export type AvailableStore = Exclude<Settings['STORE'], 'mysql' | 'redis'>
+export type AvailableStore = Exclude<NonNullable<Settings['STORE']>, 'mysql'>
 
 /**
  * Reads all settings once: defaults, then `.env` in `cwd`, then `env`. An empty value counts as not set, unknown
@@ -38,8 +39,14 @@ export function loadConfig({ env, cwd }: { env: NodeJS.ProcessEnv; cwd: string }
   if (problems.length > 0) throw new ConfigError(problems)
 
   // Without problems every variable that is set or has a default has passed its schema, and STORE is available.
-  const complete = rest as PlainSettings & { STORE: AvailableStore }
-  return { ...complete, DATA_DIR: resolve(cwd, complete.DATA_DIR), workers }
+  const complete = rest as PlainSettings & { STORE?: AvailableStore }
+  return { ...complete, STORE: chosenStore(complete), DATA_DIR: resolve(cwd, complete.DATA_DIR), workers }
+}
+
+/** `STORE` wins; else what is configured says which one is meant. */
+function chosenStore({ STORE, REDIS_URL }: PlainSettings & { STORE?: AvailableStore }): AvailableStore {
+  if (STORE !== undefined) return STORE
+  return REDIS_URL === undefined ? 'sqlite' : 'redis'
 }
 
 type Texts = Readonly<Record<string, string>>
@@ -117,7 +124,8 @@ function contradictions(settings: Partial<Settings>): string[] {
   if (PASS_THROUGH.length > 1 && PASS_THROUGH.some((item) => item === 'all' || item === 'off')) {
     found.push('PASS_THROUGH: all and off stand alone')
   }
-  if (STORE === 'mysql' || STORE === 'redis') found.push(`STORE: STORE=${STORE} is not available yet`)
+  if (STORE === 'mysql') found.push(`STORE: STORE=${STORE} is not available yet`)
+  found.push(...redisProblems(settings))
   if (LEASE_MS !== undefined && LEASE_RENEW_MS !== undefined && LEASE_RENEW_MS >= LEASE_MS) {
     found.push(`LEASE_RENEW_MS: must be less than LEASE_MS (${LEASE_MS}), not ${LEASE_RENEW_MS}`)
   }

@@ -49,11 +49,12 @@ const storage = {
     description:
       'Folder for the database, the secret key and files; made when it is missing. Relative to the working folder.',
   }),
-  STORE: Type.Enum(['sqlite', 'memory', 'mysql', 'redis'], {
-    default: 'sqlite',
-    description:
-      'Where prompts are kept. `memory` forgets everything on exit; `mysql` and `redis` are not available yet.',
-  }),
+  STORE: Type.Optional(
+    Type.Enum(['sqlite', 'memory', 'mysql', 'redis'], {
+      description:
+        'Where prompts are kept. Without it: `redis` when `REDIS_URL` is set, else `sqlite`. `memory` forgets everything on exit; `mysql` is not available yet.',
+    }),
+  ),
   SQLITE_SYNC: Type.Enum(['full', 'normal'], {
     default: 'full',
     description:
@@ -65,6 +66,19 @@ const storage = {
     maximum: 1_125_899_906_842_624,
     description:
       'Bytes in `DATA_DIR` for copies of finished outputs, so that they outlive their worker; what was not used for the longest time goes first. 0 copies nothing.',
+  }),
+  REDIS_URL: Type.Optional(
+    Type.String({
+      secret: true,
+      description:
+        'Redis 6.2 or newer: `redis://user:password@host:port/db`, or `rediss://` for TLS. It needs `maxmemory-policy noeviction`, and should have `appendonly yes` and `appendfsync always`.',
+      examples: ['redis://127.0.0.1:6379/0'],
+    }),
+  ),
+  REDIS_PREFIX: Type.String({
+    default: 'comfyfleet',
+    description:
+      "What this fleet's keys in Redis start with: `{comfyfleet}:…`, the braces keep them together in a cluster.",
   }),
   STORE_TIMEOUT_MS: Type.Integer({
     default: 2_000,

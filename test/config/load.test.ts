@@ -30,7 +30,14 @@ describe('sources', () => {
     expect(config).toMatchObject({ HOST: '127.0.0.1', PORT: 8000, OPEN_API: false, STORE: 'sqlite', MAX_ATTEMPTS: 3 })
     expect(config.DATA_DIR).toBe(join(cwd, 'data'))
     expect(config.workers).toEqual([])
-    const optional = ['SECRET_KEY', 'WORKER_AUTH_PASSWORD', 'WORKER_AUTH_USERNAME', 'WORKERS', 'WORKERS_FILE']
+    const optional = [
+      'REDIS_URL',
+      'SECRET_KEY',
+      'WORKER_AUTH_PASSWORD',
+      'WORKER_AUTH_USERNAME',
+      'WORKERS',
+      'WORKERS_FILE',
+    ]
     expect([...variables.keys()].filter((name) => !(name in config)).sort()).toEqual(optional.sort())
   })
 
@@ -77,7 +84,8 @@ describe('values', () => {
     ['RERUN_PAID', 'maybe', 'RERUN_PAID: must be true or false, not "maybe"'],
     ['WS_DELIVERY', 'later', 'WS_DELIVERY: must be ordered or live, not "later"'],
     ['STORE', 'mysql', 'STORE: STORE=mysql is not available yet'],
-    ['STORE', 'redis', 'STORE: STORE=redis is not available yet'],
+    ['STORE', 'redis', 'REDIS_URL: is missing, although STORE=redis'],
+    ['REDIS_PREFIX', '{a}', 'REDIS_PREFIX: must consist of letters, digits and . _ : -'],
     ['STORE', 'oracle', 'STORE: must be sqlite, memory, mysql or redis, not "oracle"'],
     ['LEASE_RENEW_MS', '15000', 'LEASE_RENEW_MS: must be less than LEASE_MS (15000), not 15000'],
     [
@@ -122,6 +130,30 @@ describe('values', () => {
 
   it('puts every problem on a line of the message', () => {
     expect(() => load({ PORT: 'x', HEALTH_RISE: 'y' })).toThrow(/2 mistakes:\n {2}- PORT: .*\n {2}- HEALTH_RISE: /)
+  })
+})
+
+describe('the choice of a store', () => {
+  it('is SQLite, Redis with REDIS_URL, and what STORE says', () => {
+    const REDIS_URL = 'redis://me:p%40ss@cache:6380/3'
+    expect(load({}).STORE).toBe('sqlite')
+    expect(load({ REDIS_URL })).toMatchObject({ STORE: 'redis', REDIS_URL, REDIS_PREFIX: 'comfyfleet' })
+    expect(load({ REDIS_URL: 'rediss://cache', STORE: 'sqlite' }).STORE).toBe('sqlite')
+    expect(load({ REDIS_URL, STORE: 'redis' }).STORE).toBe('redis')
+  })
+
+  it.each([
+    'cache:6379',
+    'http://hunter2',
+    'redis://',
+    'redis://a/b',
+    'redis://a/0?tls=hunter2',
+    'redis://:%zz@hunter2',
+  ])('refuses REDIS_URL=%s without repeating it', (REDIS_URL) => {
+    const [problem, ...others] = problemsOf({ REDIS_URL })
+    expect(others).toEqual([])
+    expect(problem).toMatch(/^REDIS_URL: must be a URL such as/)
+    expect(problem).not.toContain('hunter2')
   })
 })
 
