@@ -2,9 +2,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import { createMemoryStore } from '../src/store/memory/memory.ts'
+import { createRedisStore } from '../src/store/redis/redis.ts'
 import { createSqliteStore } from '../src/store/sql/sqlite.ts'
 import type { NewPrompt, Store } from '../src/store/store.ts'
+import { hasRedisServer, type RedisServer, startRedis } from '../test/support/redis-server.ts'
 
 const count = Number(process.argv[2] ?? 10_000)
 const folder = mkdtempSync(join(tmpdir(), 'bench-store-'))
@@ -67,6 +70,14 @@ const stores: Record<string, () => Promise<Store>> = {
   'sqlite normal': () => createSqliteStore({ file: join(folder, 'normal.sqlite'), sync: 'normal' }),
 }
 
+const servers: RedisServer[] = []
+for (const appendfsync of hasRedisServer ? ['always', 'everysec'] : []) {
+  const server = await startRedis({ appendfsync })
+  servers.push(server)
+  stores[`redis ${appendfsync}`] = () => createRedisStore({ url: server.url, prefix: 'bench', timeoutMs: 10_000 })
+}
+if (!hasRedisServer) console.log('redis is left out: redis-server is not installed')
+
 const admits: Record<string, object> = {}
 const starts: Record<string, object> = {}
 for (const [name, open] of Object.entries(stores)) {
@@ -89,4 +100,13 @@ console.log(`admit, a body of ${(text.length / 1024).toFixed(1)} KiB`)
 console.table(admits)
 console.log('loading what is not finished (memory forgets)')
 console.table(starts)
+for (const server of servers) {
+  const client = new Redis(server.port)
+  const used = Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1])
+  const waiting = await client.zcard('{bench}:unfinished')
+  client.disconnect()
+  const each = (used / waiting - text.length) / 1024
+  console.log(`redis: ${each.toFixed(1)} KiB of memory for each waiting prompt beside its body`)
+  await server.stop()
+}
 rmSync(folder, { recursive: true, force: true })

@@ -3,7 +3,8 @@ import { createRedisStore } from '../../src/store/redis/redis.ts'
 import { storeContract } from '../contracts/store.ts'
 import { storeModel } from '../contracts/store-model.ts'
 import { createClock } from '../support/clock.ts'
-import { describeWithRedis, type RedisServer, startRedis } from '../support/redis-server.ts'
+import { describeWithRedis } from '../support/describe-with-redis.ts'
+import { type RedisServer, startRedis } from '../support/redis-server.ts'
 
 describeWithRedis('Redis', () => {
   let server: RedisServer

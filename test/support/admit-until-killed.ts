@@ -1,10 +1,13 @@
 // Admits prompts as fast as it can and prints each id once the store says that it is kept. Runs until it is killed.
+import { createRedisStore } from '../../src/store/redis/redis.ts'
 import { createSqliteStore } from '../../src/store/sql/sqlite.ts'
 import { anOutcome, aPrompt } from './prompts.ts'
 
-const [file, round] = process.argv.slice(2)
-if (file === undefined) throw new Error('usage: admit-until-killed <file> <round>')
-const store = await createSqliteStore({ file, sync: 'full' })
+const [place, round] = process.argv.slice(2)
+if (place === undefined) throw new Error('usage: admit-until-killed <SQLite file or redis://…> <round>')
+const store = place.startsWith('redis:')
+  ? await createRedisStore({ url: place, prefix: 'crash', timeoutMs: 2_000 })
+  : await createSqliteStore({ file: place, sync: 'full' })
 
 async function admitForEver(lane: number): Promise<never> {
   for (let at = 0; ; at += 1) {

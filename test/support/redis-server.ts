@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, it } from 'vitest'
 
 export interface RedisServer {
   readonly port: number
@@ -14,24 +13,12 @@ export interface RedisServer {
   kill(): Promise<void>
   /** Starts it again after `kill`, on the same port with the same data; resolves when it answers. */
   start(): Promise<void>
-  /** Stops it and removes its data. */
+  /** Ends it and removes its data. */
   stop(): Promise<void>
 }
 
-const missing = spawnSync('redis-server', ['--version']).error !== undefined
-
-/**
- * `describe` for what needs a real Redis. Without the binary the cases are skipped, and the name says why; in CI that is
- * a failure.
- */
-export function describeWithRedis(name: string, body: () => void): void {
-  if (!missing) describe(name, body)
-  else if (process.env.CI === 'true') {
-    it(`${name} (redis-server is not installed)`, () => {
-      throw new Error('redis-server is not installed, and CI must not skip: install the package redis-server')
-    })
-  } else describe.skip(`${name} (redis-server is not installed)`, body)
-}
+/** False where the package `redis-server` is not installed. */
+export const hasRedisServer = spawnSync('redis-server', ['--version']).error === undefined
 
 /** A Redis of our own on a free port, in a temporary folder, which fsyncs every write. Settings as on its command line. */
 export async function startRedis(settings: Readonly<Record<string, string>> = {}): Promise<RedisServer> {
@@ -49,14 +36,12 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
     await answers(port, child)
   }
 
-  async function end(signal: NodeJS.Signals): Promise<void> {
+  async function kill(): Promise<void> {
     const ending = child
     child = undefined
     if (ending === undefined || ending.exitCode !== null) return
     const exited = once(ending, 'exit')
-    ending.kill(signal)
-    // One that is stopped takes no other signal.
-    if (signal !== 'SIGKILL') ending.kill('SIGCONT')
+    ending.kill('SIGKILL')
     await exited
   }
 
@@ -68,10 +53,10 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
       if (child?.pid === undefined) throw new Error('The server does not run')
       return child.pid
     },
-    kill: () => end('SIGKILL'),
+    kill,
     start,
     async stop() {
-      await end('SIGTERM')
+      await kill()
       rmSync(folder, { recursive: true, force: true })
     },
   }

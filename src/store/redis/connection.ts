@@ -46,7 +46,7 @@ export class RedisConnection {
     try {
       await connection.#connect()
     } catch (error) {
-      connection.#redis.disconnect()
+      await connection.close()
       throw error
     }
     return connection
@@ -69,9 +69,9 @@ export class RedisConnection {
       // After a failover the name may lead to the new primary.
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     })
-    this.#redis.on('error', (error: Error) => {
-      if (this.#trouble === undefined) options.log.warn({ reason: error.message }, 'no connection to Redis')
-      this.#trouble = error
+    this.#redis.on('error', (error: Error) => this.#isAway(error))
+    this.#redis.on('close', () => {
+      if (this.#closed === undefined) this.#isAway(this.#trouble ?? new Error('Redis closed the connection'))
     })
   }
 
@@ -128,28 +128,30 @@ export class RedisConnection {
     return new StoreOpenError(`Redis refuses the connection: ${this.#trouble.message}`)
   }
 
+  /** Says so once, however many tries to connect fail. */
+  #isAway(error: Error): void {
+    if (this.#trouble === undefined) this.#options.log.warn({ reason: error.message }, 'no connection to Redis')
+    this.#trouble = error
+  }
+
   async #welcomeBack(): Promise<void> {
     this.#trouble = undefined
     this.#options.log.info('connected to Redis again')
+    await this.#sendScripts()
     try {
-      await this.#sendScripts()
       // It may be another server than before.
       await checkServer(this.#redis, this.#options.log)
     } catch (error) {
-      this.#options.log.warn(
-        { reason: error instanceof Error ? error.message : String(error) },
-        'Redis is not as it should be',
-      )
+      // Else the connection is gone again, which says so itself.
+      if (error instanceof StoreOpenError) this.#options.log.warn({ reason: error.message }, 'Redis must not be used')
     }
   }
 
   /** Sent ahead of all calls, so that none of these has to be sent a second time, behind later ones. */
   async #sendScripts(): Promise<void> {
-    await Promise.all([...this.#scripts.values()].map(({ source }) => this.#redis.script('LOAD', source))).catch(
-      (error) => {
-        this.#options.log.warn({ reason: error.message }, 'Redis does not load scripts ahead')
-      },
-    )
+    const sent = [...this.#scripts.values()].map(({ source }) => this.#redis.script('LOAD', source))
+    // What is missing goes along with its first call.
+    await Promise.allSettled(sent)
   }
 
   async #run({ sha, source }: Script, args: readonly (string | number)[]): Promise<Reply> {
