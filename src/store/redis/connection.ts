@@ -155,6 +155,9 @@ export class RedisConnection {
   }
 
   async #run({ sha, source }: Script, args: readonly (string | number)[]): Promise<Reply> {
+    if (this.#redis.status !== 'ready') {
+      throw new StoreUnavailableError(new Error(`No connection to Redis: ${this.#trouble?.message ?? 'closed'}`))
+    }
     const { prefix, now } = this.#options
     const texts = args.map((arg) => (typeof arg === 'string' ? encodeText(arg) : String(arg)))
     const words = [`{${prefix}}:`, now === undefined ? '' : String(now()), ...texts]

@@ -7,6 +7,8 @@ import { type PromptFields, toPromptRecord } from './prompt-fields.ts'
 const allStatuses: readonly PromptStatus[] = [...unfinishedStatuses, 'succeeded', 'failed', 'cancelled']
 /** What one script reads, so that none stops Redis for long. */
 const placesAtOnce = 500
+/** Calls under way together: one is read while Redis works on the next. More would wait for each other in vain. */
+const callsAtOnce = 2
 
 /**
  * The verbs that answer many prompts. Which ones is decided in one moment; beyond the first 500 their records are read
@@ -16,11 +18,14 @@ export function createRedisPromptLists(
   connection: RedisConnection,
 ): Pick<PromptStore, 'unfinished' | 'list' | 'untold'> {
   async function readAll(first: PromptFields[], left: readonly string[]): Promise<PromptRecord[]> {
-    const pieces: Promise<[PromptFields[], string[]]>[] = []
-    for (let at = 0; at < left.length; at += placesAtOnce) {
-      pieces.push(connection.call('read-prompts', ...left.slice(at, at + placesAtOnce)))
+    const rows = [...first]
+    for (let at = 0; at < left.length; at += placesAtOnce * callsAtOnce) {
+      const calls = Array.from({ length: callsAtOnce }, (_, call) => {
+        const places = left.slice(at + call * placesAtOnce, at + (call + 1) * placesAtOnce)
+        return places.length === 0 ? [[]] : connection.call<[PromptFields[], string[]]>('read-prompts', ...places)
+      })
+      for (const [found] of await Promise.all(calls)) rows.push(...(found ?? []))
     }
-    const rows = [first, ...(await Promise.all(pieces)).map(([found]) => found)].flat()
     return rows.map(toPromptRecord).filter((record) => record !== undefined)
   }
 
