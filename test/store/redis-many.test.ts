@@ -4,7 +4,7 @@ import { createRedisStore } from '../../src/store/redis/redis.ts'
 import type { JobQuery, PromptStatus, Store } from '../../src/store/store.ts'
 import { createClock } from '../support/clock.ts'
 import { describeWithRedis } from '../support/describe-with-redis.ts'
-import { anOutcome, aPrompt } from '../support/prompts.ts'
+import { aFile, anOutcome, aPrompt } from '../support/prompts.ts'
 import { type RedisServer, startRedis } from '../support/redis-server.ts'
 
 /** More than one script reads at once, compared with the store in memory. */
@@ -46,7 +46,8 @@ describeWithRedis('Redis with many prompts', () => {
         if (at % 2 === 0) await prompts.markRunning(attempt)
         if (at % 11 === 0) return
         const status = at % 4 === 0 ? 'failed' : 'succeeded'
-        await prompts.finish(attempt, anOutcome({ status, history }), 'done')
+        const files = [aFile({ filename: `${at % 40}.png` }), aFile({ filename: promptId })]
+        await prompts.finish(attempt, anOutcome({ status, history, files }), 'done')
       })
       await Promise.all(calls)
       await clock.advance(at % 4)
@@ -92,6 +93,9 @@ describeWithRedis('Redis with many prompts', () => {
     const all = { owner: undefined, maxItems: undefined, offset: undefined }
     expect((await same((store) => store.prompts.history(all))).length).toBeGreaterThan(1_000)
     await same((store) => store.prompts.history({ owner: 'ann', maxItems: 600, offset: 20 }))
+    const files = { owner: 'bob', type: 'output' as const }
+    expect(await same((store) => store.prompts.newestFiles({ ...files, limit: 5_000 }))).not.toHaveLength(1_000)
+    expect(await same((store) => store.prompts.newestFiles({ ...files, limit: 1_001 }))).toHaveLength(1_001)
     const some = Array.from({ length: 700 }, (_, at) => `p${at * 2}`)
     await same((store) => store.prompts.deleteHistory({ promptIds: some, owner: 'bob' }))
     await same((store) => store.prompts.history(all))
@@ -99,6 +103,7 @@ describeWithRedis('Redis with many prompts', () => {
     expect((await same((store) => store.prompts.history(all))).length).toBeGreaterThan(0)
     expect(await same((store) => store.prompts.prune({ maxEntries: 150, maxAgeMs: 500 }))).toBeGreaterThan(1_000)
     await same((store) => store.prompts.unfinished())
+    await same((store) => store.prompts.newestFiles({ ...files, limit: 5_000 }))
   }, 60_000)
 
   it('reads texts of many megabytes together', async () => {
