@@ -103,7 +103,10 @@ export class PromptQueue {
    */
   async admit(wanted: NewPrompt): Promise<AdmitResult> {
     const admission = await this.#options.store.admit(wanted, { idempotencyMs: this.#options.idempotencyMs })
-    if (admission.kind === 'known') return { kind: 'known', record: admission.prompt }
+    if (admission.kind === 'known') {
+      this.#takeUp(admission.prompt)
+      return { kind: 'known', record: admission.prompt }
+    }
     const prompt = new Prompt(admission.prompt)
     this.#prompts.set(prompt.promptId, prompt)
     if (prompt.record.admitted) this.#line.add(prompt)
@@ -144,6 +147,7 @@ export class PromptQueue {
     let attempt: Attempt | undefined
     try {
       attempt = await this.#options.store.startAttempt({ promptId: prompt.promptId, ...claim })
+      attempt ??= await this.#lostClaim(prompt, claim)
     } catch (error) {
       this.#backInLine(prompt, { ...prompt.record, status: 'queued' })
       throw error
@@ -165,7 +169,9 @@ export class PromptQueue {
     attempt: Attempt,
     why: { sent: boolean; workerDied: boolean; log: string },
   ): Promise<PromptRecord | undefined> {
-    const record = await this.#options.store.requeue(attempt, why)
+    const record =
+      (await this.#options.store.requeue(attempt, why)) ??
+      (await this.#doneBefore(prompt, attempt.number, (now) => now.status === 'queued'))
     if (!record) return undefined
     prompt.resetProgress()
     this.#backInLine(prompt, { ...record, admitted: prompt.record.admitted })
@@ -187,12 +193,10 @@ export class PromptQueue {
     outcome: FinishedOutcome,
     options: { messages: readonly string[]; log: string },
   ): Promise<boolean> {
-    const record = await this.#options.store.finish(
-      { promptId: prompt.promptId, number: attemptNumber },
-      outcome,
-      options.log,
-    )
-    if (!record) return false
+    const record =
+      (await this.#options.store.finish({ promptId: prompt.promptId, number: attemptNumber }, outcome, options.log)) ??
+      (await this.#doneBefore(prompt, attemptNumber, (now) => now.status === outcome.status))
+    if (!record || this.#prompts.get(prompt.promptId) !== prompt) return false
     prompt.record = record
     this.#gone(prompt)
     const kind = outcome.history === undefined ? 'removed' : 'finished'
@@ -219,6 +223,52 @@ export class PromptQueue {
     this.#options.store.log(promptId, text).catch((error: unknown) => {
       this.#options.log.debug({ promptId, err: error }, 'a line of a prompt log was lost')
     })
+  }
+
+  /**
+   * A verb whose answer was lost on the way was done all the same, and its repetition changes nothing. The record as it
+   * is, when this attempt is the newest and it looks as the verb leaves it; undefined otherwise.
+   */
+  async #doneBefore(
+    prompt: Prompt,
+    attemptNumber: number,
+    looksDone: (now: PromptRecord) => boolean,
+  ): Promise<PromptRecord | undefined> {
+    const now = await this.#options.store.get(prompt.promptId)
+    const isSame = now?.upstreamId === prompt.record.upstreamId && now.attempt === attemptNumber
+    return now && isSame && looksDone(now) ? now : undefined
+  }
+
+  /** The attempt of a claim whose answer was lost: nothing was sent under it, so it is this one. */
+  async #lostClaim(
+    prompt: Prompt,
+    claim: { workerId: WorkerId; fence: number; log: string },
+  ): Promise<Attempt | undefined> {
+    const { store } = this.#options
+    const number = prompt.record.attempt + 1
+    const claimed = await this.#doneBefore(prompt, number, (now) => now.status === 'dispatching')
+    if (claimed?.workerId === undefined) return undefined
+    const { promptId } = prompt
+    const attempt = { promptId, number, workerId: claimed.workerId }
+    if (claimed.workerId === claim.workerId) return attempt
+    await store.requeue(attempt, { sent: false, workerDied: false, log: 'the answer to its claim was lost' })
+    prompt.record = { ...prompt.record, attempt: number }
+    return store.startAttempt({ promptId, ...claim })
+  }
+
+  /** A prompt whose admission was not answered by the store in time waits there and nowhere else. */
+  #takeUp(record: PromptRecord): void {
+    if (record.status !== 'queued' || this.#prompts.has(record.promptId)) return
+    const prompt = new Prompt(record)
+    this.#prompts.set(prompt.promptId, prompt)
+    if (record.admitted) this.#line.add(prompt)
+    this.#changed()
+    this.#options.events.publish({ kind: 'admitted', prompt: prompt.ref })
+    if (!record.admitted) {
+      this.publish(prompt).catch((error: unknown) => {
+        this.#options.log.warn({ promptId: prompt.promptId, err: error }, 'a prompt could not be made visible')
+      })
+    }
   }
 
   #backInLine(prompt: Prompt, record: PromptRecord): void {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { SocketClient } from '../relay/socket-client.ts'
 import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
-import { finished, historyOf, pictureGraph, submit } from '../support/comfy-client.ts'
+import { finished, historyOf, pictureGraph, queueOf, submit } from '../support/comfy-client.ts'
 import { holdVerb, storeFaults } from '../support/faulty-store.ts'
 
 vi.mock('../../src/store/open.ts', () => import('../support/faulty-store.ts'))
@@ -68,6 +68,35 @@ describe('a store that fails between two steps', () => {
       deadlineMs: 3_000,
     }).catch(() => undefined)
     expect(rejections).toEqual([])
+  })
+})
+
+describe('a store whose answers are lost on the way', () => {
+  it.each(['admit', 'publish', 'startAttempt', 'readBody', 'markRunning', 'finish'] as const)(
+    'loses no prompt and runs none twice when %s was done and not answered',
+    async (verb) => {
+      fleet = await buildTestGateway({ workers: 2 })
+      const { url, workers } = fleet
+      storeFaults.answerLost.set(verb, 1)
+      const body = { prompt: pictureGraph(), prompt_id: ID }
+      // As a client does that got a 503: the same again.
+      await until(async () => (await submit(url, body)).status === 200)
+      expect((await finished(url, ID)).status.status_str).toBe('success')
+      expect(workers.flatMap(({ ledger }) => ledger.runsOf(ID))).toHaveLength(1)
+      const { queue_running, queue_pending } = await queueOf(url)
+      expect([queue_running, queue_pending]).toEqual([[], []])
+    },
+  )
+
+  it('runs a prompt again although the answer to putting it back was lost', async () => {
+    fleet = await buildTestGateway({ workers: 2 })
+    const { url, workers } = fleet
+    storeFaults.answerLost.set('requeue', 1)
+    const { promptId } = await submit(url, { prompt: pictureGraph({ sleepS: 0.5 }) })
+    const busy = await until(() => workers.find(({ ledger }) => ledger.runs.length > 0))
+    busy.kill()
+    expect((await finished(url, promptId)).status.status_str).toBe('success')
+    expect(storeFaults.answerLost.get('requeue')).toBe(0)
   })
 })
 

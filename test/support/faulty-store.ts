@@ -11,12 +11,15 @@ type Verb = keyof PromptStore
 export const storeFaults = {
   /** These verbs fail as a store does that is away. */
   failing: new Set<Verb>(),
+  /** These verbs are done, and then fail as if the answer had been lost; so many times each. */
+  answerLost: new Map<Verb, number>(),
   /** These verbs are done, and then wait for the promise. */
   slow: new Map<Verb, Promise<void>>(),
   /** How often each verb was called. */
   calls: new Map<Verb, number>(),
   clear(): void {
     this.failing.clear()
+    this.answerLost.clear()
     this.slow.clear()
     this.calls.clear()
   },
@@ -49,6 +52,11 @@ export async function openStore(): Promise<Store> {
         if (storeFaults.failing.has(which)) throw new StoreUnavailableError(new Error('down for a test'))
         const answer: unknown = await Reflect.apply(verb, target, args)
         await storeFaults.slow.get(which)
+        const lost = storeFaults.answerLost.get(which) ?? 0
+        if (lost > 0) {
+          storeFaults.answerLost.set(which, lost - 1)
+          throw new StoreUnavailableError(new Error('the answer was lost in a test'))
+        }
         return answer
       }
     },
