@@ -1,4 +1,5 @@
 import { isPyObject, type PyDumpable, type PyObject, type PyValue, parsePyJson } from './py-json.ts'
+import { LOAD_IMAGE, SAVE_IMAGE } from './tooling-nodes.ts'
 
 /** One node class as `/object_info` describes it. */
 export interface NodeClass {
@@ -49,6 +50,7 @@ export interface ClassLists {
   inputFiles(): readonly string[]
 }
 
+const TOOLING = 'custom_nodes.comfyui-tooling-nodes'
 const TESTING = 'custom_nodes.testing-pack'
 
 /** Every class the simulation knows, in the order of `/object_info`. */
@@ -173,6 +175,17 @@ export function describeClasses(lists: ClassLists): NodeClass[] {
       "seconds": ["FLOAT", {"default": 1.0, "min": 0.0, "max": 9999.0, "step": 0.01}]}, "hidden": {"unique_id": "UNIQUE_ID"}}`,
       ['*'],
       { displayName: 'Test Sleep', pythonModule: TESTING },
+    ),
+    node(LOAD_IMAGE, 'external_tooling', '{"required": {"id": ["STRING", {"multiline": false}]}}', ['IMAGE', 'MASK'], {
+      displayName: 'Load Image from Cache',
+      pythonModule: TOOLING,
+    }),
+    node(
+      SAVE_IMAGE,
+      'external_tooling',
+      '{"required": {"images": ["IMAGE", {}], "format": [["PNG", "JPEG"], {"default": "PNG"}]}}',
+      [],
+      { displayName: 'Save Image to Cache', outputNode: true, pythonModule: TOOLING },
     ),
   ]
 }

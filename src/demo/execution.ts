@@ -20,12 +20,14 @@ import { ProgressState } from './progress-state.ts'
 import { dumpPyJson, isPyObject, type PyDumpable, type PyNumber, type PyValue } from './py-json.ts'
 import type { QueueItem } from './queue-heap.ts'
 import type { Recipient, SocketHub } from './socket.ts'
+import type { ImageCache } from './tooling-nodes.ts'
 
 /** What every run of a worker shares. */
 export interface ExecutionOptions {
   hub: SocketHub
   catalogue: Catalogue
   files: FileStore
+  images: ImageCache
   ledger: Ledger
   pace: Pace
   sendPreviews: boolean
@@ -156,6 +158,7 @@ export class Execution {
         extra: this.#options.catalogue.extraClass(className),
         signature: this.#signature(nodeId),
         files: this.#options.files,
+        images: this.#options.images,
         ledger: this.#options.ledger,
         pace: this.#options.pace,
         sendPreviews: this.#options.sendPreviews,

@@ -15,6 +15,7 @@ import {
   pyInt,
 } from './py-json.ts'
 import { TINY_JPEG } from './tiny-pictures.ts'
+import { type ImageCache, LOAD_IMAGE, SAVE_IMAGE } from './tooling-nodes.ts'
 
 /** What flows along a link. */
 export type NodeValue =
@@ -52,6 +53,7 @@ export interface NodeContext {
   /** Same inputs, same signature: 40 hex digits. */
   signature: string
   files: FileStore
+  images: ImageCache
   ledger: Ledger
   pace: Readonly<Pace>
   sendPreviews: boolean
@@ -112,6 +114,10 @@ export async function runNode(context: NodeContext, inputs: NodeInputs): Promise
       return save(context, inputs, 'temp', `ComfyUI_temp_${context.randomLetters()}`)
     case 'SaveImageWebsocket':
       return sendResults(context, inputs)
+    case LOAD_IMAGE:
+      return loadCached(context, inputs)
+    case SAVE_IMAGE:
+      return saveCached(context, inputs)
     case 'EmptyLatentImage':
       return {
         values: [
@@ -221,6 +227,26 @@ function sendResults(context: NodeContext, inputs: NodeInputs): NodeResult {
     context.progress(pyInt(index), pyInt(count), { type: 'image/png', bytes })
   }
   return { values: [] }
+}
+
+function loadCached({ images }: NodeContext, inputs: NodeInputs): NodeResult {
+  const id = text(inputs, 'id')
+  const picture = readPng(images.get(id, { isInput: true })?.bytes ?? Buffer.alloc(0))?.picture
+  if (!picture) throw new NodeError('ValueError', `There is no image with the ID ${id}`)
+  const mask: NodeValue = { kind: 'mask', width: picture.width, height: picture.height, level: 0 }
+  return { values: [{ kind: 'image', picture, count: 1 }, mask] }
+}
+
+function saveCached({ images }: NodeContext, inputs: NodeInputs): NodeResult {
+  const { picture, count } = linked(inputs, 'images', 'image')
+  const bytes = encodePng(picture)
+  const results = Array.from({ length: count }, () => ({
+    source: 'http',
+    id: images.add(bytes, 'image/png'),
+    'content-type': 'image/png',
+    type: 'output',
+  }))
+  return { values: [], ui: { images: results } }
 }
 
 function pngTexts({ prompt, extraData }: NodeContext): Map<string, string> {

@@ -29,6 +29,7 @@ import {
   pyInt,
   pyStr,
 } from './py-json.ts'
+import { toolingRoute } from './tooling-nodes.ts'
 import { listUserdata, readUserdata } from './userdata-routes.ts'
 import { features, is2026, systemStats, type WorkerState } from './worker-state.ts'
 
@@ -48,7 +49,7 @@ export function answerRequest(state: WorkerState, request: RouteRequest): Answer
 function route(state: WorkerState, request: RouteRequest): Answer {
   const { method, path } = request
   if (method === 'OPTIONS') return empty()
-  const custom = customNodeRoute(state, request) ?? editorFile(state, request)
+  const custom = customNodeRoute(state, request) ?? toolingRoute(state, request) ?? editorFile(state, request)
   if (custom) return custom
   if (method === 'GET' || method === 'HEAD') return get(state, request) ?? notFound(path)
   if (method === 'POST') return post(state, request) ?? methodNotAllowed()

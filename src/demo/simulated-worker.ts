@@ -13,6 +13,7 @@ import { bareRoute, Ledger, type LedgerEvent } from './ledger.ts'
 import type { Pace } from './nodes.ts'
 import type { PyDumpable } from './py-json.ts'
 import { SocketHub } from './socket.ts'
+import { ImageCache } from './tooling-nodes.ts'
 import { features, type UserFile, type WorkerState, type WorkerVersion } from './worker-state.ts'
 
 export interface SimulatedWorkerOptions {
@@ -68,6 +69,8 @@ export class SimulatedWorker {
   readonly ledger: Ledger
   readonly faults = new FaultPlan()
   readonly files: FileStore
+  /** Pictures in its memory, by their ids. */
+  readonly images = new ImageCache()
   readonly catalogue: Catalogue
   /** Workflows and the like that somebody left on it, by path. */
   readonly userdata = new Map<string, UserFile>()
@@ -125,6 +128,7 @@ export class SimulatedWorker {
       engine: this.#newEngine(),
       catalogue: this.catalogue,
       files: this.files,
+      images: this.images,
       settings: new Map(),
       userdata: this.userdata,
       extensions: options.extensions ?? [],
@@ -198,6 +202,7 @@ export class SimulatedWorker {
     this.#life += 1
     this.#loseMemory()
     this.#state.settings.clear()
+    this.images.clear()
     this.files.clearTemp()
     this.#hub.terminateAll()
     this.#echo.terminateAll()
@@ -265,6 +270,7 @@ export class SimulatedWorker {
       hub: this.#hub,
       catalogue: this.catalogue,
       files: this.files,
+      images: this.images,
       ledger: this.ledger,
       gate: this.#gate,
       pace: this.pace,

@@ -2,6 +2,7 @@ import type { Catalogue } from './catalogue.ts'
 import type { Engine } from './engine.ts'
 import type { FileStore } from './files.ts'
 import { type PyDumpable, type PyObject, pyInt } from './py-json.ts'
+import type { ImageCache } from './tooling-nodes.ts'
 
 /** Releases the simulation imitates: one of October 2025, and one of autumn 2026. */
 export type WorkerVersion = '0.3.64' | '2026'
@@ -21,6 +22,8 @@ export interface WorkerState {
   engine: Engine
   catalogue: Catalogue
   files: FileStore
+  /** Pictures in its memory. */
+  images: ImageCache
   settings: PyObject
   /** Files of its user, by path. */
   userdata: Map<string, UserFile>
