@@ -12,6 +12,8 @@ import { openDiskBlobs } from './files/blobs/disk.ts'
 import { createBlobSweeper } from './files/blobs/sweeper.ts'
 import { InputDelivery } from './files/delivery.ts'
 import { createWorkerDisks } from './files/disks.ts'
+import { HeldImages } from './files/images/held-images.ts'
+import { ResultImages } from './files/images/result-images.ts'
 import { createFileLocator } from './files/locate.ts'
 import { OutputCopies } from './files/outputs.ts'
 import { createPixelWork } from './files/pixel-work.ts'
@@ -103,7 +105,22 @@ export async function createApp(
   const pixels = createPixelWork({ blobs, registry, locate, maxBytes: config.MAX_BODY_BYTES })
 
   const inputs = new InputDelivery({ blobs })
-  const binder = createInputBinder({ uploads, blobs, locate, registry, maxBytes: MAX_FETCHED_BYTES, log })
+  const heldImages = new HeldImages({
+    records: store.records,
+    blobs,
+    isUsedElsewhere: async (hash) => copies.isUsed(hash) || isBound(hash) || uploads.isUsed(hash),
+    now: Date.now,
+    log,
+  })
+  const binder = createInputBinder({
+    uploads,
+    blobs,
+    images: heldImages,
+    locate,
+    registry,
+    maxBytes: MAX_FETCHED_BYTES,
+    log,
+  })
   const events = createPromptEvents()
   const queue = new PromptQueue({
     store: store.prompts,
@@ -116,7 +133,9 @@ export async function createApp(
     for (const { record } of queue.all()) if (record.traits.inputs.some((input) => input.hash === hash)) return true
     return false
   }
-  const isUploadOrBound = async (hash: string): Promise<boolean> => isBound(hash) || uploads.isUsed(hash)
+  const isBroughtOrBound = async (hash: string): Promise<boolean> =>
+    isBound(hash) || (await uploads.isUsed(hash)) || heldImages.isUsed(hash)
+  const resultImages = new ResultImages({ events, store: store.prompts, registry })
   const copies = new OutputCopies({
     records: store.records,
     blobs,
@@ -124,13 +143,13 @@ export async function createApp(
     store: store.prompts,
     registry,
     maxBytes: config.OUTPUT_CACHE_BYTES,
-    isUsedElsewhere: isUploadOrBound,
+    isUsedElsewhere: isBroughtOrBound,
     now: Date.now,
     log,
   })
   const sweeper = createBlobSweeper({
     blobs,
-    isUsed: async (hash) => copies.isUsed(hash) || isUploadOrBound(hash),
+    isUsed: async (hash) => copies.isUsed(hash) || isBroughtOrBound(hash),
   })
   const dispatcher = new Dispatcher({
     queue,
@@ -209,6 +228,8 @@ export async function createApp(
     blobs,
     uploads,
     pixels,
+    heldImages,
+    resultImages,
     userData: createUserData({
       dir: join(config.DATA_DIR, 'userdata'),
       records: store.records,
@@ -258,6 +279,7 @@ export async function createApp(
   }
 
   async function sweep(): Promise<void> {
+    await heldImages.tidy()
     try {
       const { removed, bytes } = await sweeper.sweep(stopping.signal)
       if (removed > 0) log.info({ removed, bytes }, 'files that nobody uses were removed')
@@ -314,6 +336,7 @@ export async function createApp(
       await Promise.all([app.close(), editor?.close()])
       for (const timer of timers) clearInterval(timer)
       history.close()
+      resultImages.close()
       stopping.abort()
       await copies.close()
       await registry.close()

@@ -7,6 +7,8 @@ import { createGuard, installGuard } from './auth/guard.ts'
 import { decorateIdentity } from './auth/request-identity.ts'
 import type { Config } from './config/load.ts'
 import type { BlobStore } from './files/blobs/blobs.ts'
+import type { HeldImages } from './files/images/held-images.ts'
+import type { ResultImages } from './files/images/result-images.ts'
 import type { LocateFile } from './files/locate.ts'
 import type { PixelWork } from './files/pixel-work.ts'
 import type { Uploads } from './files/uploads/uploads.ts'
@@ -29,6 +31,7 @@ import { promptRoutes } from './routes/comfyui/prompt.ts'
 import { queueRoutes } from './routes/comfyui/queue.ts'
 import { settingsRoutes } from './routes/comfyui/settings.ts'
 import { systemRoutes } from './routes/comfyui/system.ts'
+import { toolingRoutes } from './routes/comfyui/tooling.ts'
 import { uploadRoutes } from './routes/comfyui/upload.ts'
 import { userdataRoutes } from './routes/comfyui/userdata.ts'
 import { userRoutes } from './routes/comfyui/users.ts'
@@ -73,6 +76,10 @@ export interface ServerServices {
   blobs: BlobStore
   uploads: Uploads
   pixels: PixelWork
+  /** Pictures that clients have put under ids. */
+  heldImages: HeldImages
+  /** Where the pictures are that prompts have announced by ids. */
+  resultImages: ResultImages
   isLoaded: () => boolean
   isStopping: () => boolean
   /** Monotonic milliseconds. */
@@ -208,6 +215,16 @@ async function registerComfyui(
     await app.register(family, { prefix: '/api' })
   }
   await app.register(jobRoutes({ store: prompts, queue, history, dispatcher }))
+  await app.register(
+    toolingRoutes({
+      images: services.heldImages,
+      results: services.resultImages,
+      blobs,
+      registry,
+      uiWorker,
+      maxBodyBytes: config.MAX_BODY_BYTES,
+    }),
+  )
   await app.register(internalRoutes({ recentLog: services.recentLog, uiWorker, store: prompts, uploads }))
 }
 

@@ -4,6 +4,8 @@ import { detach } from '../comfyui/raw-json.ts'
 import type { InputBinding } from '../scheduler/traits.ts'
 import type { WorkerRegistry } from '../workers/registry.ts'
 import type { BlobHash, BlobStore } from './blobs/blobs.ts'
+import type { HeldImages } from './images/held-images.ts'
+import { MAX_ID_LENGTH, takesImageIds } from './images/image-ids.ts'
 import type { LocateFile } from './locate.ts'
 import { readFileLiteral } from './names.ts'
 import { readUploadLiteral, type UploadName } from './uploads/upload-name.ts'
@@ -13,6 +15,7 @@ import { copyFromWorker } from './worker-files.ts'
 export interface InputBinderOptions {
   uploads: Uploads
   blobs: BlobStore
+  images: Pick<HeldImages, 'find'>
   locate: LocateFile
   registry: Pick<WorkerRegistry, 'get' | 'list' | 'byToken'>
   /** Bytes of the largest file that is fetched from a worker. */
@@ -24,13 +27,15 @@ export interface InputBinderOptions {
 const MAX_LITERAL = 1_024
 /** A literal of many files is looked up in one list. */
 const MANY = 200
+/** More ids of pictures in one graph are not looked up. */
+const MAX_IMAGES = 500
 /** Milliseconds to fetch a file from the worker that made it; then the prompt goes to that worker. */
 const FETCH_TIMEOUT_MS = 10_000
 
 export type InputBinder = ReturnType<typeof createInputBinder>
 
 /** Finds what the literals of a graph name, at the moment when the prompt comes: later uploads change nothing for it. */
-export function createInputBinder({ uploads, blobs, locate, registry, maxBytes, log }: InputBinderOptions) {
+export function createInputBinder({ uploads, blobs, images, locate, registry, maxBytes, log }: InputBinderOptions) {
   type Candidate = UploadName & { literal: string }
 
   async function bindInputs(candidates: readonly Candidate[], who: Identity): Promise<InputBinding[]> {
@@ -72,12 +77,29 @@ export function createInputBinder({ uploads, blobs, locate, registry, maxBytes, 
     }
   }
 
+  /** Ids of pictures that the owner has put, where a node may take one. */
+  async function bindImages(
+    literals: readonly { classType: string; value: string }[],
+    who: Identity,
+  ): Promise<InputBinding[]> {
+    const ids = literals.filter(({ classType, value }) => takesImageIds(classType) && value.length <= MAX_ID_LENGTH)
+    const bound = await Promise.all(
+      [...new Set(ids.map(({ value }) => value))].slice(0, MAX_IMAGES).map(async (id) => {
+        const image = id === '' ? undefined : await images.find(who.owner, id)
+        return (
+          image && { literal: detach(id), hash: image.hash, name: detach(id), subfolder: '', type: 'held' as const }
+        )
+      }),
+    )
+    return bound.flatMap((each) => each ?? [])
+  }
+
   return {
     /** Bindings of those literals that name an upload of the owner, or an output that can be brought to any worker. */
-    async bind(literals: Iterable<string>, who: Identity): Promise<InputBinding[]> {
+    async bind(literals: readonly { classType: string; value: string }[], who: Identity): Promise<InputBinding[]> {
       const inputs: Candidate[] = []
       const outputs: Promise<InputBinding | undefined>[] = []
-      for (const literal of new Set(literals)) {
+      for (const literal of new Set(literals.map(({ value }) => value))) {
         const file = literal.length <= MAX_LITERAL ? readUploadLiteral(literal) : undefined
         if (!file) continue
         const token = readFileLiteral(literal)?.token
@@ -90,7 +112,7 @@ export function createInputBinder({ uploads, blobs, locate, registry, maxBytes, 
           outputs.push(bindOutput(candidate, who, file.type))
         }
       }
-      const bound = await Promise.all([bindInputs(inputs, who), ...outputs])
+      const bound = await Promise.all([bindInputs(inputs, who), bindImages(literals, who), ...outputs])
       return bound.flatMap((each) => each ?? [])
     },
   }

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import PQueue from 'p-queue'
 import { WorkerCallError } from '../comfyui/client.ts'
-import { quotePython } from '../comfyui/python-json.ts'
 import type { InputBinding } from '../scheduler/traits.ts'
 import type { WorkerId } from '../store/store.ts'
 import type { Worker } from '../workers/worker.ts'
 import type { BlobHash, BlobStore, OpenBlob } from './blobs/blobs.ts'
-import { readUploadLiteral } from './uploads/upload-name.ts'
+import { ImageShelf } from './images/image-shelf.ts'
+import { nameBeside } from './name-beside.ts'
+import { readUploadLiteral, type UploadArea } from './uploads/upload-name.ts'
 import { fetchFrom, uploadTo } from './worker-files.ts'
 
 /** A file that a prompt is bound to is not there any more. */
@@ -21,6 +22,8 @@ export class InputLostError extends Error {
 export interface DeliveredInputs {
   /** The literal for this worker, by the literal of the graph. */
   literals: ReadonlyMap<string, string>
+  /** The id for this worker, by the id of a client's picture. */
+  images: ReadonlyMap<string, string>
   /** Nothing was asked of the worker: it was known to have all of them. */
   isFromMemory: boolean
 }
@@ -31,13 +34,14 @@ interface WorkerShelf {
   placed: Map<string, Promise<string>>
   /** Content under a name of the clients', as far as it was seen. */
   seen: Map<string, BlobHash>
+  images: ImageShelf
 }
+
+type FileBinding = InputBinding & { type: UploadArea }
 
 /** Files at the same time to one worker. */
 const PARALLEL = 2
 const MAX_REMEMBERED = 20_000
-/** A file name may have 255 bytes; the rest is for the hash and a number. */
-const MAX_NAME_BYTES = 200
 
 /**
  * Brings the files of prompts to workers, each content once to each worker. A worker's own file is never overwritten:
@@ -58,16 +62,22 @@ export class InputDelivery {
     options: { signal: AbortSignal },
   ): Promise<DeliveredInputs> {
     const shelf = this.#shelfOf(worker.id)
-    const isFromMemory = inputs.every((input) => shelf.placed.has(keyOf(input)))
+    const files = inputs.filter(isFile)
+    const isFromMemory = files.every((input) => shelf.placed.has(keyOf(input)))
+    const images = await Promise.all(
+      inputs
+        .filter((input) => !isFile(input))
+        .map(async (input) => [input.literal, await this.#bringImage(shelf, worker, input, options.signal)] as const),
+    )
     const named = await Promise.all(
-      inputs.map(async (input) => {
+      files.map(async (input) => {
         const name = await this.#place(shelf, worker, input, options.signal)
         const annotation = readUploadLiteral(input.literal)?.annotation ?? ''
         const path = input.subfolder === '' ? name : `${input.subfolder}/${name}`
         return [input.literal, `${path}${annotation}`] as const
       }),
     )
-    return { literals: new Map(named), isFromMemory }
+    return { literals: new Map(named), images: new Map(images), isFromMemory }
   }
 
   /** The worker may not have any more what it had: it was away. */
@@ -79,12 +89,17 @@ export class InputDelivery {
   #shelfOf(workerId: WorkerId): WorkerShelf {
     const known = this.#shelves.get(workerId)
     if (known && known.placed.size < MAX_REMEMBERED) return known
-    const shelf = { queue: known?.queue ?? new PQueue({ concurrency: PARALLEL }), placed: new Map(), seen: new Map() }
+    const shelf = {
+      queue: known?.queue ?? new PQueue({ concurrency: PARALLEL }),
+      placed: new Map(),
+      seen: new Map(),
+      images: known?.images ?? new ImageShelf(),
+    }
     this.#shelves.set(workerId, shelf)
     return shelf
   }
 
-  #place(shelf: WorkerShelf, worker: Worker, input: InputBinding, signal: AbortSignal): Promise<string> {
+  #place(shelf: WorkerShelf, worker: Worker, input: FileBinding, signal: AbortSignal): Promise<string> {
     const key = keyOf(input)
     const known = shelf.placed.get(key)
     if (known) return known
@@ -96,7 +111,15 @@ export class InputDelivery {
     return placing
   }
 
-  async #bring(shelf: WorkerShelf, worker: Worker, input: InputBinding, signal: AbortSignal): Promise<string> {
+  #bringImage(shelf: WorkerShelf, worker: Worker, input: InputBinding, signal: AbortSignal): Promise<string> {
+    return shelf.queue.add(async () => {
+      const blob = await this.#blobs.open(input.hash)
+      if (!blob) throw new InputLostError(input.name)
+      return shelf.images.bring(worker, { id: input.name, hash: input.hash }, blob, signal)
+    })
+  }
+
+  async #bring(shelf: WorkerShelf, worker: Worker, input: FileBinding, signal: AbortSignal): Promise<string> {
     const { type, subfolder, name, hash } = input
     const blob = await this.#blobs.open(hash)
     if (!blob) throw new InputLostError(name)
@@ -117,13 +140,15 @@ export class InputDelivery {
   }
 }
 
-const placeOf = ({ type, subfolder, name }: InputBinding): string => `${type}/${subfolder}/${name}`
-const keyOf = (input: InputBinding): string => `${input.hash} ${placeOf(input)}`
+const isFile = (input: InputBinding): input is FileBinding => input.type !== 'held'
+
+const placeOf = ({ type, subfolder, name }: FileBinding): string => `${type}/${subfolder}/${name}`
+const keyOf = (input: FileBinding): string => `${input.hash} ${placeOf(input)}`
 
 /** The content that a worker has under the name: `blob`'s hash, any other word for another content, undefined for none. */
 async function contentOn(
   worker: Worker,
-  input: InputBinding,
+  input: FileBinding,
   blob: OpenBlob,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -143,23 +168,3 @@ async function contentOn(
   }
   return hash.digest('hex')
 }
-
-/** Where the wanted name is taken: the content's first digits and the name. */
-function nameBeside({ hash, name }: Pick<InputBinding, 'hash' | 'name'>): string {
-  let plain = name.replace(/[\p{Cc}"\\/:*?<>|%]/gu, '_')
-  while (Buffer.byteLength(plain) > MAX_NAME_BYTES) plain = plain.slice(1)
-  return `${hash.slice(0, 12)}-${plain}`
-}
-
-/** JSON text of a worker with the names that it alone knows put back to those of the client. */
-export function withClientNames(json: string, inputs: readonly InputBinding[]): string {
-  let text = json
-  for (const input of inputs) {
-    if (!text.includes(input.hash.slice(0, 12))) continue
-    text = text.replaceAll(inner(nameBeside(input)), inner(input.name))
-  }
-  return text
-}
-
-/** As it stands within a JSON string of Python's. */
-const inner = (text: string): string => quotePython(text).slice(1, -1)

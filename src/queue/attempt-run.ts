@@ -9,8 +9,10 @@ import {
   type WorkerMessage,
 } from '../comfyui/protocol.ts'
 import { StoreUnavailableError } from '../errors.ts'
-import { type DeliveredInputs, type InputDelivery, InputLostError, withClientNames } from '../files/delivery.ts'
+import { type DeliveredInputs, type InputDelivery, InputLostError } from '../files/delivery.ts'
 import type { WorkerDisks } from '../files/disks.ts'
+import { takesImageIds } from '../files/images/image-ids.ts'
+import { withClientNames } from '../files/name-beside.ts'
 import { readFileLiteral } from '../files/names.ts'
 import type { Attempt, PromptBody, PromptStore } from '../store/store.ts'
 import type { InFlight, Worker } from '../workers/worker.ts'
@@ -322,12 +324,13 @@ export class AttemptRun {
     }
   }
 
-  #submit(body: PromptBody, { literals }: DeliveredInputs): Promise<SubmitReply> {
+  #submit(body: PromptBody, { literals, images }: DeliveredInputs): Promise<SubmitReply> {
     const text = bodyForWorker(body, {
       upstreamId: this.upstreamId,
       upstreamClientId: this.worker.config.upstreamClientId,
       info: this.worker.info,
-      ownName: (literal) => literals.get(literal) ?? this.#ownName(literal),
+      ownName: (literal, classType) =>
+        (takesImageIds(classType) ? images.get(literal) : undefined) ?? literals.get(literal) ?? this.#ownName(literal),
       sealer: this.#services.sealer,
     })
     this.#sentChars = text.length
@@ -337,7 +340,7 @@ export class AttemptRun {
   /** Sees to it that the worker has the prompt's files. Undefined when the attempt has ended: nothing was sent then. */
   async #deliver(): Promise<DeliveredInputs | undefined> {
     const bound = this.prompt.record.traits.inputs
-    if (bound.length === 0) return { literals: new Map(), isFromMemory: true }
+    if (bound.length === 0) return { literals: new Map(), images: new Map(), isFromMemory: true }
     const { inputs, owner, signal } = this.#services
     try {
       const delivered = await inputs.deliver(this.worker, bound, { signal })

@@ -36,7 +36,7 @@ export interface UpstreamForm {
   upstreamClientId: string
   info: ObjectInfo | undefined
   /** The worker's own name for a literal that names a file the gateway gave out; undefined when it is none. */
-  ownName(literal: string): string | undefined
+  ownName(literal: string, classType: string): string | undefined
   sealer: Sealer
 }
 
@@ -65,7 +65,7 @@ function openKeys(sealed: string | undefined, sealer: Sealer): [string, string][
 
 function spliceLiterals(splicer: Splicer, graph: JsonNode | undefined, form: UpstreamForm): void {
   for (const { classType, input, value, node } of literalsOf(graph)) {
-    const own = form.ownName(value)
+    const own = form.ownName(value, classType)
     const name = own ?? value
     const spelled = form.info ? listsChoice(form.info, classType, input, name) : undefined
     const final = spelled ?? own

@@ -82,8 +82,7 @@ export class Submission {
     this.#options.queue.assertRoom()
     const body = readSubmittedBody(bytes)
     const verdict = await this.#check(body)
-    const literals = [...literalsOf(body.graph)].map(({ value }) => value)
-    const free = this.#traitsOf(body, verdict, await this.#options.inputs.bind(literals, who))
+    const free = this.#traitsOf(body, verdict, await this.#options.inputs.bind([...literalsOf(body.graph)], who))
     const traits = workerId === undefined ? free : { ...free, pinnedWorkerIds: [workerId] }
     const promptId = body.promptId ?? randomUUID()
     // A client's id can be used again; history of its first use may still be on workers, so later uses get ids of ours.
@@ -214,7 +213,7 @@ export class Submission {
   }
 
   #traitsOf(body: SubmittedBody, verdict: Verdict & { kind: 'ok' }, inputs: readonly InputBinding[]): PromptTraits {
-    const bound = new Set(inputs.map(({ literal }) => literal))
+    const bound = new Set(inputs.flatMap(({ literal, type }) => (type === 'held' ? [] : [literal])))
     const pinned = new Set<string>()
     for (const { value } of literalsOf(body.graph)) {
       const holder = bound.has(value) ? undefined : this.#holderOf(value)

@@ -14,7 +14,8 @@ export interface InputBinding {
   /** Where nodes look for it on a worker: its name without folders, its folder, its area. */
   name: string
   subfolder: string
-  type: 'input' | 'temp' | 'output'
+  /** `held`: no file, but a picture that a client has put under an id, which is the name. */
+  type: 'input' | 'temp' | 'output' | 'held'
 }
 
 /** What placement needs to know of a prompt. Small and plain: it lives in memory for every waiting prompt. */

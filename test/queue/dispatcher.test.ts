@@ -47,7 +47,10 @@ describe('offering a long line to a large fleet', () => {
       store,
       events,
       registry: registry as WorkerRegistry, // Only these are asked.
-      inputs: { deliver: async () => ({ literals: new Map(), isFromMemory: true }), forget: () => undefined },
+      inputs: {
+        deliver: async () => ({ literals: new Map(), images: new Map(), isFromMemory: true }),
+        forget: () => undefined,
+      },
       disks: { tokenFor: async () => 'token' },
       sealer: { seal: (text) => text, open: (text) => text },
       policy: leastLoaded,

@@ -29,7 +29,7 @@ const MAX_CALLS_PER_WORKER = 24
 const RETRY_AFTER_S = 5
 
 /** Files of one worker must not act as pages of the gateway's own origin. */
-const SANDBOX = "sandbox; default-src 'none'"
+export const SANDBOX = "sandbox; default-src 'none'"
 /** The editor may not be framed by others, who could make a visitor click there. */
 const NO_FRAMES = "frame-ancestors 'self'"
 
@@ -190,7 +190,7 @@ export function passThrough(options: PassThroughOptions): FastifyPluginAsync {
 const isHealthy = (worker: Worker): boolean => worker.state.kind === 'healthy'
 
 /** Path and query as they came: names in them may be encoded in ways that matter. */
-const targetOf = ({ url }: FastifyRequest): string =>
+export const targetOf = ({ url }: FastifyRequest): string =>
   url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '').replace(/#.*$/s, '')
 
 interface LimitedBody {

@@ -76,6 +76,8 @@ export function judgeRoute({ method, url }: { method: string; url: string }, rul
   const [head = '', next = ''] = bare
   if (GATEWAY_ONLY.has(head) || (head === 'v2' && GATEWAY_ONLY_V2.has(next))) return 'nobody'
   if (isApi && head === 'assets') return 'nobody'
+  // Pictures of clients, which each owner has for itself.
+  if (head === 'etn' && next === 'image') return 'nobody'
   if (rules.port === 'main' && (head === '' || (!isApi && PAGE_PATHS.has(head)))) return 'nobody'
   if (isRead && UI_PATHS.has(head)) return 'ui'
   if (isRead && rules.port === 'editor' && isFrontEndFile(bare, isApi)) return 'ui'

@@ -137,9 +137,17 @@ describe('the front end', () => {
 })
 
 describe('what is unknown', () => {
-  it.each(['GET /vhs/queryvideo', 'PUT /api/etn/image/1', 'POST /easyuse/x', 'GET /view_metadata/a', 'DELETE /pack/x'])(
-    'is passed on by default: %s',
-    (target) => expect(judge(target)).toBe('custom'),
+  it.each([
+    'GET /vhs/queryvideo',
+    'POST /api/etn/workflow/publish',
+    'POST /easyuse/x',
+    'GET /view_metadata/a',
+    'DELETE /pack/x',
+  ])('is passed on by default: %s', (target) => expect(judge(target)).toBe('custom'))
+
+  it.each(['PUT /api/etn/image/1', 'GET /api//ETN/%69mage/1', 'GET /etn/image/1'])(
+    'is not passed on where clients would share pictures: %s',
+    (target) => expect(judge(target)).toBe('nobody'),
   )
 
   it('is passed on for listed paths only, or not at all', () => {
