@@ -85,7 +85,9 @@ it('cancels one of two running jobs; the other ends as its own', async () => {
   const cancelled = await submit(first.id, long)
   const kept = await submit(second.id, short)
   const heard = untilDone(first.socket, cancelled)
-  await until(async () => (await (await fetch(`${fleet.url}/queue`)).text()).split('queue_pending')[0]?.includes(cancelled))
+  await until(async () =>
+    (await (await fetch(`${fleet.url}/queue`)).text()).split('queue_pending')[0]?.includes(cancelled),
+  )
   expect((await post('/queue', { delete: [cancelled] })).status).toBe(200)
   expect((await post('/interrupt', { prompt_id: cancelled })).status).toBe(200)
   expect(await heard).toContain('execution_interrupted')
