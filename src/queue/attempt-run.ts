@@ -127,6 +127,8 @@ export class AttemptRun {
   readonly #messages: RunMessages
   readonly #result: ResultReader
   readonly #line = new TaskLine((error) => this.#report(error))
+  readonly #gone: Promise<void>
+  #tellGone: () => void = () => undefined
 
   /** `slot` was reserved on the worker when it was chosen. */
   constructor(prompt: Prompt, worker: Worker, slot: InFlight, services: RunServices) {
@@ -137,6 +139,9 @@ export class AttemptRun {
     this.#log = services.log.child({ promptId: prompt.promptId, workerId: worker.id })
     this.verdict = new Promise((resolve) => {
       this.#tellVerdict = resolve
+    })
+    this.#gone = new Promise((resolve) => {
+      this.#tellGone = resolve
     })
     const { events, disks, signal } = services
     this.#messages = new RunMessages({ prompt, worker, events, disks, log: this.#log, signal })
@@ -269,7 +274,10 @@ export class AttemptRun {
     await this.#giveUp({ sent: true, workerDied: true, reason }).catch((error: unknown) => this.#report(error))
   }
 
-  /** Takes a prompt back that is on the worker but does not run: without trace, its messages are dropped. */
+  /**
+   * Takes a prompt back that is on the worker but does not run: without trace, its messages are dropped. Resolves when it
+   * is gone, so that whoever deleted it does not find it listed any more; with a worker that is away that may be never.
+   */
   async cancel(): Promise<void> {
     if (this.#phase === 'over' || this.#phase === 'ending') return
     this.#isCancelled = true
@@ -277,6 +285,7 @@ export class AttemptRun {
     this.#services.queue.note(this.prompt.promptId, 'to be deleted; its worker is asked to drop it')
     await this.#askToStop('delete')
     this.#services.owner.lookAtQueue(this.worker)
+    await this.#gone
   }
 
   /** Stops it if it runs. The end comes as the worker's own `execution_interrupted`. */
@@ -602,6 +611,7 @@ export class AttemptRun {
     this.#release()
     this.#tellVerdict({ kind: 'none' })
     this.#services.owner.over(this)
+    this.#tellGone()
   }
 
   /** Resolves the verdict with the worker's refusal; the submitter answers with it. */

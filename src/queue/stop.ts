@@ -12,8 +12,9 @@ export interface StopServices {
 const WORKER_MS = 2_000
 
 /**
- * Deletes a prompt that has not started, without trace: here, or on the worker it was just sent to (resolves when that
- * was asked; should it have started meanwhile, it is interrupted). False for one that runs or has ended.
+ * Deletes a prompt that has not started, without trace: here, or on the worker it was just sent to (resolves when it is
+ * gone there, or after two seconds; should it have started meanwhile, it is interrupted). False for one that runs or has
+ * ended.
  */
 export async function dropPending({ queue, dispatcher }: StopServices, prompt: Prompt): Promise<boolean> {
   if (prompt.record.status === 'queued' && (await queue.cancelWaiting(prompt, 'deleted'))) return true

@@ -147,8 +147,13 @@ export class ClientSocket {
     socket.on('error', () => {})
   }
 
-  static async open(url: string, headers: Record<string, string> = {}): Promise<ClientSocket> {
+  /** A `listener` hears from the first frame on. */
+  static async open(
+    url: string,
+    { headers = {}, listener }: { headers?: Record<string, string>; listener?: (frame: string | Buffer) => void } = {},
+  ): Promise<ClientSocket> {
     const client = new ClientSocket(new WebSocket(url, { headers }))
+    if (listener) client.on(listener)
     await new Promise<void>((resolve, reject) => client.socket.once('open', resolve).once('error', reject))
     return client
   }

@@ -19,7 +19,7 @@ const headers = { authorization: 'Bearer ' }
 
 /** A socket for each picture; the client id is the user's. History is read once, and the prompt must be there. */
 async function generate(clientId: string, job: Job): Promise<Buffer[]> {
-  const socket = await ClientSocket.open(`ws://${fleet.host}/ws?clientId=${clientId}`, headers)
+  const socket = await ClientSocket.open(`ws://${fleet.host}/ws?clientId=${clientId}`, { headers })
   const { prompt_id: id } = await jsonOf<{ prompt_id: string }>(
     await fetch(`${fleet.url}/prompt`, {
       method: 'POST',

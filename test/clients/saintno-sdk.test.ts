@@ -24,6 +24,8 @@ type Queue = Record<'queue_running' | 'queue_pending', [number, string][]>
 /** The client of one API: its socket is replaced when it seems dead, its listeners stay. */
 class Api {
   readonly id = randomUUID()
+  /** Every id that it was told to use. */
+  readonly adopted = new Set<unknown>()
   #socket: ClientSocket | undefined
   readonly #listeners = new Set<(message: Message) => void>()
 
@@ -46,15 +48,17 @@ class Api {
   }
 
   async connect(): Promise<void> {
-    const socket = await ClientSocket.open(`ws://${fleet.host}/ws?clientId=${this.id}`)
-    this.#socket = socket
-    socket.on((frame) => {
+    const listener = (frame: string | Buffer): void => {
       // Its binary reader knows frames of type 1.
-      if (typeof frame !== 'string') return expect(frame.readUInt32BE(0)).toBe(1)
+      if (typeof frame !== 'string') {
+        expect(frame.readUInt32BE(0)).toBe(1)
+        return
+      }
       const message = parse(frame)
-      if (message.data.sid !== undefined) expect(message.data.sid).toBe(this.id)
-      for (const listener of [...this.#listeners]) listener(message)
-    })
+      if (message.data.sid !== undefined) this.adopted.add(message.data.sid)
+      for (const each of [...this.#listeners]) each(message)
+    }
+    this.#socket = await ClientSocket.open(`ws://${fleet.host}/ws?clientId=${this.id}`, { listener })
   }
 
   /** What it does after a while without messages: whatever was said meanwhile is not heard. */
@@ -146,6 +150,7 @@ it('runs three jobs of unequal length at once on each of three clients, none of 
         expectOnlyOwn(job, await viewAll(fleet.url, { '2': { images: await run(api, job) } })),
       ),
     )
+    expect(api.adopted).toEqual(new Set([api.id]))
     await api.close()
   })
   await Promise.all(clients)

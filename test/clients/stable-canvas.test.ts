@@ -44,14 +44,17 @@ class Client {
 
   async connect(): Promise<void> {
     this.id = randomUUID()
-    this.#socket = await ClientSocket.open(`ws://${fleet.host}/ws?clientId=${this.id}`)
-    this.#socket.on((frame) => {
-      if (typeof frame !== 'string') return expect([1, 3, 4]).toContain(frame.readUInt32BE(0))
+    const listener = (frame: string | Buffer): void => {
+      if (typeof frame !== 'string') {
+        expect([1, 3, 4]).toContain(frame.readUInt32BE(0))
+        return
+      }
       const message = parse(frame)
       // Whatever id it is given becomes its own.
       if (typeof message.data.sid === 'string') this.id = message.data.sid
-      for (const listener of [...this.#messages]) listener(message)
-    })
+      for (const each of [...this.#messages]) each(message)
+    }
+    this.#socket = await ClientSocket.open(`ws://${fleet.host}/ws?clientId=${this.id}`, { listener })
   }
 
   /** Ends with the first `executed` of its id; an error of any job that it hears of is its own. */
