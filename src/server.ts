@@ -19,6 +19,7 @@ import type { QueueListing } from './queue/queue-listing.ts'
 import type { Submission } from './queue/submission.ts'
 import type { RecentLog } from './recent-log.ts'
 import type { Relay } from './relay/relay.ts'
+import { assetRoutes } from './routes/comfyui/assets.ts'
 import { editorRedirect } from './routes/comfyui/editor-redirect.ts'
 import { historyRoutes } from './routes/comfyui/history.ts'
 import { internalRoutes } from './routes/comfyui/internal.ts'
@@ -215,6 +216,7 @@ async function registerComfyui(
     await app.register(family, { prefix: '/api' })
   }
   await app.register(jobRoutes({ store: prompts, queue, history, dispatcher }))
+  await app.register(assetRoutes())
   await app.register(
     toolingRoutes({
       images: services.heldImages,

@@ -1,9 +1,8 @@
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createSimulatedWorker, type SimulatedWorker } from '../../src/demo/simulated-worker.ts'
 import { buildTestGateway, type TestGateway, until } from '../support/app.ts'
 import { finished, pictureGraph, submit } from '../support/comfy-client.ts'
+import { startWorkerFront } from '../support/worker-front.ts'
 
 let fleet: TestGateway | undefined
 const cleanups: (() => Promise<unknown>)[] = []
@@ -67,47 +66,15 @@ describe('a prompt that kills its worker before a word of it is heard', () => {
   })
 })
 
-/** Stands in front of a worker and changes what it answers to POST /prompt. */
-async function inFrontOf(worker: SimulatedWorker, change: (answer: string) => string): Promise<string> {
-  const server: Server = createServer(async (request, response) => {
-    const chunks: Buffer[] = []
-    for await (const chunk of request) chunks.push(chunk as Buffer)
-    const isPost = request.method === 'POST'
-    const answer = await fetch(`${worker.url}${request.url}`, {
-      method: request.method ?? 'GET',
-      ...(isPost ? { body: Buffer.concat(chunks) } : {}),
-    })
-    const text = await answer.text()
-    response.writeHead(answer.status, { 'content-type': 'application/json' })
-    response.end(isPost && request.url === '/prompt' ? change(text) : text)
-  })
-  server.on('upgrade', (request, socket) => {
-    const { port } = new URL(worker.url)
-    import('node:net').then(({ connect }) => {
-      const other = connect(Number(port), '127.0.0.1', () => {
-        const head = Object.entries(request.headers).map(([name, value]) => `${name}: ${value}`)
-        other.write(`GET ${request.url} HTTP/1.1\r\n${head.join('\r\n')}\r\n\r\n`)
-        other.pipe(socket).pipe(other)
-      })
-      for (const each of [other, socket]) each.on('error', () => each.destroy())
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  cleanups.push(async () => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
-
 describe('a worker that answers POST /prompt strangely', () => {
   it('does not turn a prompt that it took into an error of ours', async () => {
     const worker = await createSimulatedWorker()
     cleanups.push(() => worker.close())
     const deep = `${'['.repeat(600)}${']'.repeat(600)}`
-    const url = await inFrontOf(worker, (answer) =>
+    const { url, close } = await startWorkerFront(worker, 'POST /prompt', (answer) =>
       answer.replace('"node_errors": {}', `"node_errors": {"1": ${deep}}`),
     )
+    cleanups.push(close)
     fleet = await buildTestGateway({ env: { WORKERS: url } })
     const answer = await submit(fleet.url, { prompt: pictureGraph() })
     expect([answer.status, JSON.parse(answer.text).node_errors]).toEqual([200, {}])
