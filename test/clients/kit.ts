@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect } from 'vitest'
 import { WebSocket } from 'ws'
+import { encodePng } from '../../src/demo/png.ts'
 import type { SimulatedWorker, SimulatedWorkerOptions } from '../../src/demo/simulated-worker.ts'
 import { readPicture } from '../../src/verify/picture.ts'
 import { buildTestGateway, type TestGateway } from '../support/app.ts'
@@ -68,6 +69,34 @@ export function unequalJobs(count: number): Job[] {
 /** The same with the picture sent through the socket instead of written to disk. */
 export function overSocket(job: Job): Job {
   return { ...job, graph: { ...job.graph, '2': { class_type: 'SaveImageWebsocket', inputs: { images: ['3', 0] } } } }
+}
+
+export interface UploadedName {
+  name: string
+  subfolder: string
+  type: string
+}
+
+/** Uploads the picture that the job is about, and answers the name that it was given. */
+export async function uploadFor(
+  job: Job,
+  to: string,
+  {
+    filename,
+    fields,
+    headers = {},
+  }: { filename: string; fields: Record<string, string>; headers?: Record<string, string> },
+): Promise<UploadedName> {
+  const form = new FormData()
+  const png = encodePng({ width: 8, height: 8, colour: job.colour })
+  form.set('image', new Blob([new Uint8Array(png)], { type: 'image/png' }), filename)
+  for (const [name, value] of Object.entries(fields)) form.set(name, value)
+  return jsonOf(await fetch(to, { method: 'POST', headers, body: form }))
+}
+
+/** The job with an upload as its picture. */
+export function fromUpload(job: Job, name: string): Job {
+  return { ...job, graph: { ...job.graph, '1': { class_type: 'LoadImage', inputs: { image: name } } } }
 }
 
 /** The job's picture, and no other. */

@@ -3,11 +3,13 @@ import {
   clientFleet,
   expectAllWorked,
   expectOnlyOwn,
+  fromUpload,
   type History,
   type Job,
   jsonOf,
   pause,
   unequalJobs,
+  uploadFor,
   viewAll,
 } from './kit.ts'
 
@@ -32,4 +34,16 @@ async function execute(job: Job): Promise<Buffer[]> {
 it('gets its own pictures without a client id and without a socket, six executions at once', async () => {
   await Promise.all(unequalJobs(6).map(async (job) => expectOnlyOwn(job, await execute(job))))
   expectAllWorked(fleet)
+})
+
+it('changes the picture of each of six executions', async () => {
+  const executions = unequalJobs(6).map(async (job, at) => {
+    const { name } = await uploadFor(job, `${fleet.url}/upload/image`, {
+      filename: `n8n_${at}.png`,
+      fields: { overwrite: 'true' },
+      headers: { authorization: headers.authorization },
+    })
+    expectOnlyOwn(job, await execute(fromUpload(job, name)))
+  })
+  await Promise.all(executions)
 })

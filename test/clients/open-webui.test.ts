@@ -5,11 +5,13 @@ import {
   clientFleet,
   expectAllWorked,
   expectOnlyOwn,
+  fromUpload,
   type History,
   type Job,
   jsonOf,
   unequalJobs,
   untilExecutingNull,
+  uploadFor,
   viewAll,
 } from './kit.ts'
 
@@ -52,4 +54,13 @@ it('is told of a workflow that cannot run', async () => {
     body: JSON.stringify({ prompt: { '1': { class_type: 'Nope', inputs: {} } }, client_id: 'u' }),
   })
   expect([answer.status, await answer.json()]).toMatchObject([400, { error: { message: expect.any(String) } }])
+})
+
+it('edits the picture that each of six users uploaded, all under one name', async () => {
+  const users = unequalJobs(6).map(async (job) => {
+    const upload = { filename: 'image.png', fields: { type: 'input' }, headers }
+    const { name } = await uploadFor(job, `${fleet.url}/api/upload/image`, upload)
+    expectOnlyOwn(job, await generate(randomUUID(), fromUpload(job, name)))
+  })
+  await Promise.all(users)
 })

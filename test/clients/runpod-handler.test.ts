@@ -6,6 +6,7 @@ import {
   clientFleet,
   expectAllWorked,
   expectOnlyOwn,
+  fromUpload,
   type History,
   type Job,
   jsonOf,
@@ -13,6 +14,7 @@ import {
   pause,
   SocketEndedError,
   unequalJobs,
+  uploadFor,
   viewAll,
 } from './kit.ts'
 
@@ -79,6 +81,17 @@ it('gets the rest of a job whose socket broke in the middle', async () => {
   await Promise.all(
     unequalJobs(4).map(async (job) => expectOnlyOwn(job, await handle(job, (socket) => socket.terminate()))),
   )
+})
+
+it('runs each job on the picture that came with it, named as the job names it', async () => {
+  const handlers = unequalJobs(6).map(async (job, at) => {
+    const filename = `input_${at}.png`
+    expect(
+      await uploadFor(job, `${fleet.url}/upload/image`, { filename, fields: { overwrite: 'true' } }),
+    ).toMatchObject({ name: filename })
+    expectOnlyOwn(job, await handle(fromUpload(job, filename)))
+  })
+  await Promise.all(handlers)
 })
 
 it('reads from a refusal what is wrong with the workflow', async () => {
