@@ -57,6 +57,13 @@ export class PromptIdInUseError extends HttpError {
   }
 }
 
+/** An id or a name is longer than the store can keep. */
+export class NameTooLongError extends HttpError {
+  constructor(cause: unknown) {
+    super(400, 'name_too_long', 'An id or a name in this request is too long', { cause })
+  }
+}
+
 /** No worker could be reached for a call that needs one. */
 export class WorkerUnreachableError extends HttpError {
   constructor(message: string, cause?: unknown) {

@@ -115,6 +115,12 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         ])
       })
 
+      it('keeps the largest numbers that a client can send', async () => {
+        const orders = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e308, 5e-324, 0.1 + 0.2]
+        for (const [at, order] of orders.entries()) await admit({ promptId: `p${at}`, order })
+        expect((await store.prompts.unfinished()).map((prompt) => prompt.number)).toEqual(orders)
+      })
+
       it('admits one of many at the same moment with one id', async () => {
         const answers = await Promise.all(Array.from({ length: 20 }, () => admit({ promptId: 'same' })))
         expect(answers.filter((answer) => answer.kind === 'admitted')).toHaveLength(1)
@@ -193,6 +199,24 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
           expect(await store.prompts.get(promptId)).toMatchObject({ promptId, clientId: promptId })
           expect(await store.prompts.readBody(promptId)).toEqual({ text: promptId, sealed: '' })
         }
+      })
+
+      it('keeps long ids apart', async () => {
+        const long = ['a', 'b'].map((end) => '😀'.repeat(127) + end)
+        const endless = 'workflow '.repeat(1_000)
+        for (const promptId of long) {
+          await admit({
+            promptId,
+            upstreamId: 'u',
+            gatewayJobId: promptId.slice(-1),
+            clientId: endless,
+            workflowId: endless,
+          })
+        }
+        await admit({ promptId: 'c', workflowId: `${endless}, another` })
+        expect(ids(await store.prompts.unfinished())).toEqual([...long, 'c'])
+        expect(await store.prompts.get(long[1] ?? '')).toMatchObject({ clientId: endless, workflowId: endless })
+        expect((await store.prompts.list({ ...everyJob, workflowId: endless })).total).toBe(2)
       })
 
       it('keeps a text of several megabytes', async () => {
@@ -644,6 +668,15 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         expect(await by({ promptId: 'a' })).toMatchObject({ token: 't2' })
         expect(await by({ promptId: 'a', owner: 'ann' })).toBeUndefined()
         expect(await by({ owner: '' })).toBeUndefined()
+      })
+
+      it('finds names of any length, and keeps them apart', async () => {
+        const names = ['one', 'two'].map((end) => `${'long '.repeat(200)}${end}.png`)
+        await run({ promptId: 'a' }, anOutcome({ files: names.map((filename) => aFile({ filename })) }))
+        for (const filename of names) {
+          expect(await store.prompts.findFile(aFile({ filename }))).toMatchObject({ promptId: 'a', filename })
+        }
+        expect(await store.prompts.findFile(aFile({ filename: `${names[0]}x` }))).toBeUndefined()
       })
 
       it('finds the newest of a worker under any of its tokens', async () => {

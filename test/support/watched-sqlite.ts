@@ -1,5 +1,6 @@
 import { Kysely, SqliteDialect } from 'kysely'
 import { sqliteColumnTypes } from '../../src/store/sql/column-types.ts'
+import { sqliteDialect } from '../../src/store/sql/dialect.ts'
 import { GroupCommit } from '../../src/store/sql/group-commit.ts'
 import { migrate } from '../../src/store/sql/migrations/migrate.ts'
 import type { SqlContext } from '../../src/store/sql/runner.ts'
@@ -23,7 +24,7 @@ export async function openWatchedSqlite(path: string) {
   }
   const database = new Kysely<Schema>({ dialect: new SqliteDialect({ database: watched }) })
   const runner = new GroupCommit({ database, file: watched })
-  const context: SqlContext = { runner, clock: async () => 1_700_000_000_000 }
+  const context: SqlContext = { runner, dialect: sqliteDialect, clock: async () => 1_700_000_000_000 }
   await migrate(context, sqliteColumnTypes)
   statements.length = 0
   return { runner, context, statements }

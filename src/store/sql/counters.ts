@@ -1,4 +1,5 @@
 import type { Transaction } from 'kysely'
+import type { SqlDialect } from './dialect.ts'
 import type { Schema } from './schema.ts'
 
 /** `prompt`, `finish`, `file`: the next free number. `fence`: the highest fence seen. */
@@ -16,9 +17,16 @@ export async function takeNumbers(trx: Transaction<Schema>, name: CounterName, c
   return (await readCounter(trx, name)) - count
 }
 
-/** Raises a counter to `value`. False, changing nothing, when it is higher already. */
-export async function raiseCounter(trx: Transaction<Schema>, name: CounterName, value: number): Promise<boolean> {
-  const current = await readCounter(trx, name)
+/** Raises a counter to `value`; until the verb ends nobody raises it further. False, changing nothing, when it is higher. */
+export async function raiseCounter(
+  trx: Transaction<Schema>,
+  dialect: SqlDialect,
+  { name, value }: { name: CounterName; value: number },
+): Promise<boolean> {
+  const row = await dialect
+    .forShare(trx.selectFrom('counters').select('value').where('name', '=', name))
+    .executeTakeFirstOrThrow()
+  const current = row.value
   if (current === value) return true
   const raised = await trx
     .updateTable('counters')

@@ -1,6 +1,6 @@
 import type { Kysely, Transaction } from 'kysely'
 import { HttpError, StoreUnavailableError } from '../../errors.ts'
-import type { Runner } from './runner.ts'
+import type { Runner, Verb } from './runner.ts'
 import type { Schema } from './schema.ts'
 import type { SqliteFile } from './sqlite-file.ts'
 
@@ -31,7 +31,15 @@ export class GroupCommit implements Runner {
     this.#file = file
   }
 
-  run<T>(verb: (trx: Transaction<Schema>) => Promise<T>): Promise<T> {
+  read<T>(verb: Verb<T>): Promise<T> {
+    return this.run(verb)
+  }
+
+  runInOrder<T>(verb: (trx: Transaction<Schema>, passOn: () => void) => Promise<T>): Promise<T> {
+    return this.run((trx) => verb(trx, () => {}))
+  }
+
+  run<T>(verb: Verb<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#closed !== undefined) {
         reject(new StoreUnavailableError(new Error('The store is closed')))

@@ -3,12 +3,14 @@ import { takeNumbers } from './counters.ts'
 import type { SqlContext } from './runner.ts'
 
 /** Leases in a table, their fences from the counter that claims are checked against. */
-export function createSqlLeases({ runner, clock }: SqlContext): LeaseStore {
+export function createSqlLeases({ runner, clock, dialect }: SqlContext): LeaseStore {
   return {
     acquire: ({ name, holder, ttlMs }) =>
       runner.run(async (trx) => {
+        const current = await dialect
+          .forUpdate(trx.selectFrom('leases').selectAll().where('name', '=', name))
+          .executeTakeFirst()
         const now = await clock(trx)
-        const current = await trx.selectFrom('leases').selectAll().where('name', '=', name).executeTakeFirst()
         if (current !== undefined && current.holder !== holder && current.expires_at > now) return undefined
         const expires_at = now + ttlMs
         if (current?.holder === holder) {

@@ -2,12 +2,14 @@ import type { Selectable, Transaction } from 'kysely'
 import type { IndexedFile, OutputFile, PromptStore } from '../store.ts'
 import { chunks } from './chunks.ts'
 import { takeNumbers } from './counters.ts'
+import type { SqlDialect } from './dialect.ts'
 import type { SqlContext } from './runner.ts'
 import type { PromptFilesTable, Schema } from './schema.ts'
 
 /** Enters the files of a prompt in the index, in their order. */
 export async function indexFiles(
   trx: Transaction<Schema>,
+  dialect: SqlDialect,
   prompt: { promptId: string; owner: string },
   files: readonly OutputFile[],
 ): Promise<void> {
@@ -21,23 +23,34 @@ export async function indexFiles(
     token: file.token,
     type: file.type,
     subfolder: file.subfolder,
-    filename: file.filename,
+    filename: dialect.keyOf(file.filename),
   }))
   for (const some of chunks(rows)) await trx.insertInto('prompt_files').values(some).execute()
 }
 
 type FileVerbs = Pick<PromptStore, 'findFile' | 'findFileByName' | 'newestOnWorker' | 'newestFiles'>
 
-export function createSqlPromptFiles({ runner }: SqlContext): FileVerbs {
+export function createSqlPromptFiles({ runner, dialect }: SqlContext): FileVerbs {
+  const named = (trx: Transaction<Schema>, type: OutputFile['type'], filename: string) =>
+    trx.selectFrom('prompt_files').selectAll().where('filename', '=', dialect.keyOf(filename)).where('type', '=', type)
+
+  const newest = async (files: ReturnType<typeof named>, filename: string): Promise<IndexedFile | undefined> => {
+    const row = await files.orderBy('sequence', 'desc').limit(1).executeTakeFirst()
+    return row === undefined ? undefined : toIndexedFile(row, filename)
+  }
+
   return {
     findFile: ({ token, type, subfolder, filename }) =>
       runner.run(async (trx) =>
-        newest(named(trx, type, filename).where('token', '=', token).where('subfolder', '=', subfolder)),
+        newest(named(trx, type, filename).where('token', '=', token).where('subfolder', '=', subfolder), filename),
       ),
 
     newestOnWorker: ({ workerId, type, subfolder, filename }) =>
       runner.run(async (trx) =>
-        newest(named(trx, type, filename).where('worker_id', '=', workerId).where('subfolder', '=', subfolder)),
+        newest(
+          named(trx, type, filename).where('worker_id', '=', workerId).where('subfolder', '=', subfolder),
+          filename,
+        ),
       ),
 
     findFileByName: ({ owner, promptId, type, subfolder, filename }) =>
@@ -47,6 +60,7 @@ export function createSqlPromptFiles({ runner }: SqlContext): FileVerbs {
             .$if(owner !== undefined, (query) => query.where('owner', '=', owner ?? ''))
             .$if(promptId !== undefined, (query) => query.where('prompt_id', '=', promptId ?? ''))
             .$if(subfolder !== undefined, (query) => query.where('subfolder', '=', subfolder ?? '')),
+          filename,
         ),
       ),
 
@@ -58,16 +72,7 @@ export function createSqlPromptFiles({ runner }: SqlContext): FileVerbs {
   }
 }
 
-function named(trx: Transaction<Schema>, type: OutputFile['type'], filename: string) {
-  return trx.selectFrom('prompt_files').selectAll().where('filename', '=', filename).where('type', '=', type)
-}
-
-async function newest(files: ReturnType<typeof named>): Promise<IndexedFile | undefined> {
-  const row = await files.orderBy('sequence', 'desc').limit(1).executeTakeFirst()
-  return row === undefined ? undefined : toIndexedFile(row)
-}
-
-function toIndexedFile(row: Selectable<PromptFilesTable>): IndexedFile {
-  const { sequence, owner, token, type, subfolder, filename } = row
+function toIndexedFile(row: Selectable<PromptFilesTable>, filename: string): IndexedFile {
+  const { sequence, owner, token, type, subfolder } = row
   return { sequence, owner, token, type, subfolder, filename, promptId: row.prompt_id, workerId: row.worker_id }
 }

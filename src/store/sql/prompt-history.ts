@@ -1,7 +1,9 @@
+import type { Transaction } from 'kysely'
 import { historyWindow } from '../history-window.ts'
 import type { PromptStore } from '../store.ts'
 import { chunks } from './chunks.ts'
 import type { SqlContext } from './runner.ts'
+import type { Schema } from './schema.ts'
 
 type HistoryVerbs = Pick<PromptStore, 'history' | 'historyEntry' | 'deleteHistory' | 'clearHistory'>
 
@@ -40,33 +42,43 @@ export function createSqlPromptHistory({ runner }: SqlContext): HistoryVerbs {
     deleteHistory: ({ promptIds, owner }) =>
       runner.run(async (trx) => {
         for (const some of chunks(promptIds)) {
-          await trx
-            .updateTable('prompts')
-            .set({ listed: 0 })
+          const ended = await trx
+            .selectFrom('prompts')
+            .select('sequence')
             .where('prompt_id', 'in', some)
             .where('finish_order', 'is not', null)
             .$if(owner !== undefined, (query) => query.where('owner', '=', owner ?? ''))
             .execute()
-          await trx
-            .deleteFrom('prompt_history')
-            .where('prompt_sequence', 'in', (eb) =>
-              eb.selectFrom('prompts').select('sequence').where('prompt_id', 'in', some),
-            )
-            .$if(owner !== undefined, (query) => query.where('owner', '=', owner ?? ''))
-            .execute()
+          await forget(
+            trx,
+            ended.map((row) => row.sequence),
+          )
         }
       }),
 
     clearHistory: ({ caller }) =>
       runner.run(async (trx) => {
-        await trx
-          .updateTable('prompts')
-          .set({ listed: 0 })
-          .where('sequence', 'in', (eb) =>
-            eb.selectFrom('prompt_history').select('prompt_sequence').where('caller', '=', caller),
-          )
+        const entries = await trx
+          .selectFrom('prompt_history')
+          .select('prompt_sequence')
+          .where('caller', '=', caller)
           .execute()
-        await trx.deleteFrom('prompt_history').where('caller', '=', caller).execute()
+        for (const some of chunks(entries)) {
+          await forget(
+            trx,
+            some.map((row) => row.prompt_sequence),
+          )
+        }
       }),
   }
+}
+
+/**
+ * Removes the entries of prompts that have ended, named by sequence: what ends between the two writes is not among them,
+ * and MySQL walks through a whole table to delete by a subquery.
+ */
+async function forget(trx: Transaction<Schema>, sequences: readonly number[]): Promise<void> {
+  if (sequences.length === 0) return
+  await trx.updateTable('prompts').set({ listed: 0 }).where('sequence', 'in', sequences).execute()
+  await trx.deleteFrom('prompt_history').where('prompt_sequence', 'in', sequences).execute()
 }

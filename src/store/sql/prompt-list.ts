@@ -2,6 +2,7 @@ import type { Transaction } from 'kysely'
 import { unfinishedStatuses } from '../admission.ts'
 import type { JobQuery, PromptRecord, PromptStatus, PromptStore } from '../store.ts'
 import { chunks } from './chunks.ts'
+import type { SqlDialect } from './dialect.ts'
 import { type PromptRow, toPromptRecord } from './prompt-rows.ts'
 import type { SqlContext } from './runner.ts'
 import type { Schema } from './schema.ts'
@@ -12,6 +13,7 @@ const allStatuses = [...unfinishedStatuses, 'succeeded', 'failed', 'cancelled'] 
 export function createSqlPromptLists({
   runner,
   clock,
+  dialect,
 }: SqlContext): Pick<PromptStore, 'unfinished' | 'list' | 'untold'> {
   return {
     unfinished: async () => {
@@ -28,11 +30,12 @@ export function createSqlPromptLists({
     },
 
     list: (query) =>
-      runner.run(async (trx) => {
+      runner.read(async (trx) => {
         const counts = await countByStatus(trx, query)
         const total = counts.reduce((sum, { count }) => sum + count, 0)
         const page = await readPage(
           trx,
+          dialect,
           query,
           counts.filter(({ count }) => count > 0).map(({ status }) => status),
         )
@@ -82,16 +85,27 @@ async function countByStatus(trx: Transaction<Schema>, query: JobQuery) {
   return counts
 }
 
-/** One part for each status, since only then an index gives the order; the database merges them. */
+/**
+ * One part for each status, since only then an index gives the order. The database merges them; one that sorts them
+ * instead gets of each no more than can be on the page.
+ */
 async function readPage(
   trx: Transaction<Schema>,
+  dialect: SqlDialect,
   query: JobQuery,
   [first, ...others]: readonly PromptStatus[],
 ): Promise<PromptRecord[]> {
   if (first === undefined || query.limit === 0) return []
   const column = query.sortBy === 'created_at' ? 'created_at' : 'duration'
   const direction = query.descending ? 'desc' : 'asc'
-  const keysOf = (status: PromptStatus) => listed(trx, query, status).select(['sequence', `${column} as value`])
+  const end = query.limit === undefined ? undefined : query.offset + query.limit
+  const keysOf = (status: PromptStatus) => {
+    const keys = listed(trx, query, status).select(['sequence', `${column} as value`])
+    if (dialect.mergesUnions || end === undefined) return keys
+    const first = keys.orderBy(column, direction).orderBy('sequence', direction).limit(end)
+    // The same two columns; the type also names the table they come from, which nothing below asks for.
+    return trx.selectFrom(first.as('part')).select(['sequence', 'value']) as unknown as typeof keys
+  }
   const keys = await others
     .reduce((parts, status) => parts.unionAll(keysOf(status)), keysOf(first))
     .orderBy('value', direction)

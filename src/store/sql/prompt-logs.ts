@@ -25,14 +25,12 @@ export async function appendLog(trx: Transaction<Schema>, sequence: number, log:
     .execute()
 }
 
-export function createSqlPromptLogs({ runner, clock }: SqlContext): Pick<PromptStore, 'log' | 'logOf'> {
+export function createSqlPromptLogs({ runner, clock, dialect }: SqlContext): Pick<PromptStore, 'log' | 'logOf'> {
   return {
     log: (promptId, text) =>
       runner.run(async (trx) => {
-        const row = await trx
-          .selectFrom('prompts')
-          .select('sequence')
-          .where('prompt_id', '=', promptId)
+        const row = await dialect
+          .forUpdate(trx.selectFrom('prompts').select('sequence').where('prompt_id', '=', promptId))
           .executeTakeFirst()
         if (row !== undefined) await appendLog(trx, row.sequence, { at: await clock(trx), text })
       }),

@@ -1,5 +1,6 @@
 import type { Transaction } from 'kysely'
 import type { PromptStore } from '../store.ts'
+import type { SqlDialect } from './dialect.ts'
 import type { SqlContext } from './runner.ts'
 import type { Schema } from './schema.ts'
 
@@ -7,7 +8,7 @@ import type { Schema } from './schema.ts'
 const stepSize = 200
 
 /** Pruning goes in steps, each atomic; what ends while it runs is looked at the next time. */
-export function createSqlPruning({ runner, clock }: SqlContext): Pick<PromptStore, 'prune'> {
+export function createSqlPruning({ runner, clock, dialect }: SqlContext): Pick<PromptStore, 'prune'> {
   return {
     prune: async ({ maxEntries, maxAgeMs }) => {
       const { surplus, before } = await runner.run(async (trx) => ({
@@ -16,12 +17,14 @@ export function createSqlPruning({ runner, clock }: SqlContext): Pick<PromptStor
       }))
       let forgotten = 0
       while (surplus !== undefined) {
-        const step = await runner.run((trx) => forgetWhere(trx, 'finish_order', surplus + 1))
+        const step = await runner.run((trx) =>
+          forgetWhere(trx, dialect, { column: 'finish_order', below: surplus + 1 }),
+        )
         forgotten += step
         if (step < stepSize) break
       }
       while (before !== undefined) {
-        const step = await runner.run((trx) => forgetWhere(trx, 'finished_at', before))
+        const step = await runner.run((trx) => forgetWhere(trx, dialect, { column: 'finished_at', below: before }))
         forgotten += step
         if (step < stepSize) break
       }
@@ -45,15 +48,18 @@ async function newestSurplus(trx: Transaction<Schema>, maxEntries: number): Prom
 
 async function forgetWhere(
   trx: Transaction<Schema>,
-  column: 'finish_order' | 'finished_at',
-  below: number,
+  dialect: SqlDialect,
+  { column, below }: { column: 'finish_order' | 'finished_at'; below: number },
 ): Promise<number> {
-  const rows = await trx
-    .selectFrom('prompts')
-    .select(['sequence', 'prompt_id'])
-    .where(column, '<', below)
-    .orderBy(column)
-    .limit(stepSize)
+  const rows = await dialect
+    .forUpdate(
+      trx
+        .selectFrom('prompts')
+        .select(['sequence', 'prompt_id'])
+        .where(column, '<', below)
+        .orderBy(column)
+        .limit(stepSize),
+    )
     .execute()
   if (rows.length === 0) return 0
   const ids = rows.map((row) => row.prompt_id)

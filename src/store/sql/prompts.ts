@@ -3,6 +3,7 @@ import { executionMs, isEnded, judgeKnownId, newRecord, unfinishedStatuses } fro
 import type { FinishedOutcome, PromptBody, PromptId, PromptRecord, PromptStatus, PromptStore } from '../store.ts'
 import { chunks } from './chunks.ts'
 import { raiseCounter, takeNumbers } from './counters.ts'
+import type { SqlDialect } from './dialect.ts'
 import { createSqlPromptFiles, indexFiles } from './prompt-files.ts'
 import { createSqlPromptHistory } from './prompt-history.ts'
 import { createSqlPromptLists } from './prompt-list.ts'
@@ -30,10 +31,15 @@ type LifeCycle = Pick<
   'admit' | 'publish' | 'discard' | 'startAttempt' | 'markRunning' | 'requeue' | 'finish' | 'cancelQueued' | 'markTold'
 >
 
-function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
+function createLifeCycle({ runner, clock, dialect }: SqlContext): LifeCycle {
+  /** A prompt that this verb is about to change, as it is now. */
+  const findToChange = async (trx: Transaction<Schema>, promptId: PromptId) =>
+    dialect.forUpdate(promptWith(trx, promptId)).executeTakeFirst()
+
   return {
     admit: (prompt, { idempotencyMs }) =>
-      runner.run(async (trx) => {
+      // The numbers of one gateway are in the order of its calls.
+      runner.runInOrder(async (trx, passOn) => {
         const now = await clock(trx)
         const old = await find(trx, prompt.promptId)
         if (old !== undefined) {
@@ -42,6 +48,7 @@ function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
           await trx.deleteFrom('prompts').where('sequence', '=', old.sequence).execute()
         }
         const record = newRecord(prompt, { sequence: await takeNumbers(trx, 'prompt'), now })
+        passOn()
         await trx.insertInto('prompts').values(toNewRow(record)).execute()
         await trx
           .insertInto('prompt_bodies')
@@ -82,8 +89,8 @@ function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
 
     startAttempt: ({ promptId, workerId, fence, log }) =>
       runner.run(async (trx) => {
-        if (!(await raiseCounter(trx, 'fence', fence))) return undefined
-        const row = await find(trx, promptId)
+        if (!(await raiseCounter(trx, dialect, { name: 'fence', value: fence }))) return undefined
+        const row = await findToChange(trx, promptId)
         if (row?.status !== 'queued') return undefined
         const number = row.attempt + 1
         const claimed = await change(trx, row, ['queued'], {
@@ -98,7 +105,7 @@ function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
 
     markRunning: (attempt) =>
       runner.run(async (trx) => {
-        const row = await find(trx, attempt.promptId)
+        const row = await findToChange(trx, attempt.promptId)
         if (row?.attempt !== attempt.number) return false
         return change(trx, row, ['dispatching', 'running'], {
           status: 'running',
@@ -108,7 +115,7 @@ function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
 
     requeue: (attempt, why) =>
       runner.run(async (trx) => {
-        const row = await find(trx, attempt.promptId)
+        const row = await findToChange(trx, attempt.promptId)
         if (row?.attempt !== attempt.number) return undefined
         const changes = {
           status: 'queued' as const,
@@ -122,14 +129,14 @@ function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
 
     finish: (attempt, outcome, log) =>
       runner.run(async (trx) => {
-        const row = await find(trx, attempt.promptId)
+        const row = await findToChange(trx, attempt.promptId)
         if (row?.attempt !== attempt.number) return undefined
-        return end(trx, row, unfinishedStatuses, { outcome, log, now: await clock(trx) })
+        return end({ trx, dialect }, row, unfinishedStatuses, { outcome, log, now: await clock(trx) })
       }),
 
     cancelQueued: (promptId, log) =>
       runner.run(async (trx) => {
-        const row = await find(trx, promptId)
+        const row = await findToChange(trx, promptId)
         if (row === undefined) return undefined
         const outcome: FinishedOutcome = {
           status: 'cancelled',
@@ -138,7 +145,7 @@ function createLifeCycle({ runner, clock }: SqlContext): LifeCycle {
           summary: undefined,
           files: [],
         }
-        return end(trx, row, ['queued'], { outcome, log, now: await clock(trx) })
+        return end({ trx, dialect }, row, ['queued'], { outcome, log, now: await clock(trx) })
       }),
 
     markTold: (promptIds) =>
@@ -189,8 +196,12 @@ function createReads({
   }
 }
 
+function promptWith(trx: Transaction<Schema>, promptId: PromptId) {
+  return trx.selectFrom('prompts').selectAll().where('prompt_id', '=', promptId)
+}
+
 function find(trx: Transaction<Schema>, promptId: PromptId): Promise<PromptRow | undefined> {
-  return trx.selectFrom('prompts').selectAll().where('prompt_id', '=', promptId).executeTakeFirst()
+  return promptWith(trx, promptId).executeTakeFirst()
 }
 
 function asRecord(row: PromptRow | undefined): PromptRecord | undefined {
@@ -218,7 +229,7 @@ async function change(
 }
 
 async function end(
-  trx: Transaction<Schema>,
+  { trx, dialect }: { trx: Transaction<Schema>; dialect: SqlDialect },
   row: PromptRow,
   from: readonly PromptStatus[],
   { outcome, log, now }: { outcome: FinishedOutcome; log: string; now: number },
@@ -255,7 +266,7 @@ async function end(
       })
       .execute()
   }
-  await indexFiles(trx, { promptId: row.prompt_id, owner: row.owner }, outcome.files)
+  await indexFiles(trx, dialect, { promptId: row.prompt_id, owner: row.owner }, outcome.files)
   await appendLog(trx, row.sequence, { at: now, text: log })
   return toPromptRecord({ ...row, ...changes })
 }

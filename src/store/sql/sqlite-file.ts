@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import type { SqliteDatabase, SqliteStatement } from 'kysely'
 import Database from 'libsql'
 import { StoreOpenError } from '../open-error.ts'
-import { decodeText, encodeText } from './sqlite-text.ts'
+import { decodeText, encodeText } from './odd-text.ts'
 
 /** How much a committed write survives: `full` a power cut, `normal` the end of the process only. */
 export type SqliteSync = 'full' | 'normal'

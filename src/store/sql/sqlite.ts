@@ -3,6 +3,7 @@ import { StoreUnavailableError } from '../../errors.ts'
 import { StoreOpenError } from '../open-error.ts'
 import type { Store } from '../store.ts'
 import { sqliteColumnTypes } from './column-types.ts'
+import { sqliteDialect } from './dialect.ts'
 import { GroupCommit } from './group-commit.ts'
 import { createSqlLeases } from './leases.ts'
 import { migrate } from './migrations/migrate.ts'
@@ -28,7 +29,7 @@ export async function createSqliteStore({
   const opened = openSqliteFile({ file, sync })
   const database = new Kysely<Schema>({ dialect: new SqliteDialect({ database: opened }) })
   const runner = new GroupCommit({ database, file: opened })
-  const context: SqlContext = { runner, clock: async () => now() }
+  const context: SqlContext = { runner, dialect: sqliteDialect, clock: async () => now() }
   try {
     await migrate(context, sqliteColumnTypes)
   } catch (error) {

@@ -1,4 +1,5 @@
-import type { Transaction } from 'kysely'
+import { type CreateTableBuilder, sql, type Transaction } from 'kysely'
+import type { ColumnTypes } from '../column-types.ts'
 import { counterNames } from '../counters.ts'
 import type { Schema } from '../schema.ts'
 import type { Migration } from './migrate.ts'
@@ -10,23 +11,23 @@ export const initial: Migration = {
       .createTable('prompts')
       .addColumn('sequence', type.integer, (c) => c.primaryKey())
       .addColumn('prompt_id', type.key, (c) => c.notNull().unique())
-      .addColumn('upstream_id', type.key, (c) => c.notNull())
-      .addColumn('gateway_job_id', type.key, (c) => c.notNull())
-      .addColumn('owner', type.key, (c) => c.notNull())
-      .addColumn('caller', type.key, (c) => c.notNull())
-      .addColumn('client_id', type.key)
+      .addColumn('upstream_id', type.name, (c) => c.notNull())
+      .addColumn('gateway_job_id', type.name, (c) => c.notNull())
+      .addColumn('owner', type.name, (c) => c.notNull())
+      .addColumn('caller', type.name, (c) => c.notNull())
+      .addColumn('client_id', type.shortText)
       .addColumn('number', type.float, (c) => c.notNull())
       .addColumn('number_given', type.flag, (c) => c.notNull())
       .addColumn('priority', type.integer, (c) => c.notNull())
-      .addColumn('status', type.key, (c) => c.notNull())
+      .addColumn('status', type.name, (c) => c.notNull())
       .addColumn('admitted', type.flag, (c) => c.notNull())
       .addColumn('listed', type.flag, (c) => c.notNull())
       .addColumn('attempt', type.integer, (c) => c.notNull())
       .addColumn('sent_attempts', type.integer, (c) => c.notNull())
       .addColumn('worker_deaths', type.integer, (c) => c.notNull())
-      .addColumn('worker_id', type.key)
-      .addColumn('body_hash', type.key, (c) => c.notNull())
-      .addColumn('workflow_id', type.key)
+      .addColumn('worker_id', type.name)
+      .addColumn('body_hash', type.name, (c) => c.notNull())
+      .addColumn('workflow_id', type.shortText)
       .addColumn('created_at', type.integer, (c) => c.notNull())
       .addColumn('started_at', type.integer)
       .addColumn('finished_at', type.integer)
@@ -36,79 +37,93 @@ export const initial: Migration = {
       .addColumn('reason', type.shortText)
       .addColumn('traits', type.longText, (c) => c.notNull())
       .addColumn('summary', type.longText)
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
       .createTable('prompt_bodies')
-      .addColumn('prompt_sequence', type.integer, (c) =>
-        c.primaryKey().references('prompts.sequence').onDelete('cascade'),
-      )
+      .addColumn('prompt_sequence', type.integer, (c) => c.primaryKey())
+      .$call((table) => withPrompt(table, 'prompt_bodies_fk'))
       .addColumn('sealed', type.longText)
       .addColumn('text', type.longText, (c) => c.notNull())
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
       .createTable('prompt_history')
-      .addColumn('prompt_sequence', type.integer, (c) =>
-        c.primaryKey().references('prompts.sequence').onDelete('cascade'),
-      )
+      .addColumn('prompt_sequence', type.integer, (c) => c.primaryKey())
+      .$call((table) => withPrompt(table, 'prompt_history_fk'))
       .addColumn('prompt_id', type.key, (c) => c.notNull())
-      .addColumn('owner', type.key, (c) => c.notNull())
-      .addColumn('caller', type.key, (c) => c.notNull())
+      .addColumn('owner', type.name, (c) => c.notNull())
+      .addColumn('caller', type.name, (c) => c.notNull())
       .addColumn('visible', type.flag, (c) => c.notNull())
       .addColumn('finish_order', type.integer, (c) => c.notNull())
       .addColumn('text', type.longText, (c) => c.notNull())
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
       .createTable('prompt_logs')
-      .addColumn('prompt_sequence', type.integer, (c) => c.notNull().references('prompts.sequence').onDelete('cascade'))
+      .addColumn('prompt_sequence', type.integer, (c) => c.notNull())
       .addColumn('line', type.integer, (c) => c.notNull())
       .addColumn('at', type.integer, (c) => c.notNull())
       .addColumn('text', type.longText, (c) => c.notNull())
       .addPrimaryKeyConstraint('prompt_logs_pk', ['prompt_sequence', 'line'])
+      .$call((table) => withPrompt(table, 'prompt_logs_fk'))
+      .modifyEnd(type.tableEnd)
       .execute()
     // No foreign key: the files of a replaced prompt stay, as they stay on the worker.
     await trx.schema
       .createTable('prompt_files')
       .addColumn('sequence', type.integer, (c) => c.primaryKey())
       .addColumn('prompt_id', type.key, (c) => c.notNull())
-      .addColumn('owner', type.key, (c) => c.notNull())
-      .addColumn('worker_id', type.key, (c) => c.notNull())
-      .addColumn('token', type.key, (c) => c.notNull())
-      .addColumn('type', type.key, (c) => c.notNull())
+      .addColumn('owner', type.name, (c) => c.notNull())
+      .addColumn('worker_id', type.name, (c) => c.notNull())
+      .addColumn('token', type.name, (c) => c.notNull())
+      .addColumn('type', type.name, (c) => c.notNull())
       .addColumn('subfolder', type.shortText, (c) => c.notNull())
       .addColumn('filename', type.key, (c) => c.notNull())
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
       .createTable('records')
-      .addColumn('collection', type.key, (c) => c.notNull())
+      .addColumn('collection', type.name, (c) => c.notNull())
       .addColumn('id', type.key, (c) => c.notNull())
       .addColumn('version', type.integer, (c) => c.notNull())
-      .addColumn('index_key', type.key)
+      .addColumn('index_key', type.shortText)
       .addColumn('due_at', type.integer)
       .addColumn('value', type.longText, (c) => c.notNull())
       .addPrimaryKeyConstraint('records_pk', ['collection', 'id'])
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
       .createTable('leases')
-      .addColumn('name', type.key, (c) => c.primaryKey())
-      .addColumn('holder', type.key, (c) => c.notNull())
+      .addColumn('name', type.name, (c) => c.primaryKey())
+      .addColumn('holder', type.name, (c) => c.notNull())
       .addColumn('fence', type.integer, (c) => c.notNull())
       .addColumn('expires_at', type.integer, (c) => c.notNull())
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
       .createTable('counters')
-      .addColumn('name', type.key, (c) => c.primaryKey())
+      .addColumn('name', type.name, (c) => c.primaryKey())
       .addColumn('value', type.integer, (c) => c.notNull())
+      .modifyEnd(type.tableEnd)
       .execute()
     await trx
       .insertInto('counters')
       .values(counterNames.map((name) => ({ name, value: 0 })))
       .execute()
-    await createIndexes(trx)
+    await createIndexes(trx, type)
   },
 }
 
+/** What belongs to a prompt goes with it. Said of the table: MySQL takes no notice of it beside a column. */
+function withPrompt<C extends string>(table: CreateTableBuilder<string, C>, name: string) {
+  return table.addForeignKeyConstraint(name, ['prompt_sequence' as C], 'prompts', ['sequence'], (key) =>
+    key.onDelete('cascade'),
+  )
+}
+
 /** One for each way of reading that must not look at every prompt; the columns with `=` come first, then the order. */
-async function createIndexes(trx: Transaction<Schema>): Promise<void> {
+async function createIndexes(trx: Transaction<Schema>, type: ColumnTypes): Promise<void> {
   const indexes: [table: keyof Schema, name: string, columns: string[]][] = [
     ['prompts', 'prompts_gateway_job', ['gateway_job_id']],
     ['prompts', 'prompts_by_creation', ['admitted', 'status', 'listed', 'created_at']],
@@ -131,7 +146,13 @@ async function createIndexes(trx: Transaction<Schema>): Promise<void> {
     ['records', 'records_by_index', ['collection', 'index_key']],
     ['records', 'records_due', ['collection', 'due_at', 'id']],
   ]
+  const longColumns = new Set(['workflow_id', 'index_key'])
   for (const [table, name, columns] of indexes) {
-    await trx.schema.createIndex(name).on(table).columns(columns).execute()
+    const parts = columns.map((column) => (longColumns.has(column) ? type.beginningOf(column) : sql.ref(column)))
+    await trx.schema
+      .createIndex(name)
+      .on(table)
+      .$call((index) => parts.reduce((some, part) => some.expression(part), index))
+      .execute()
   }
 }

@@ -7,7 +7,7 @@ const mark = '\u001a'
 const needsMark = new RegExp(`[\\0${mark}]|\\p{Surrogate}`, 'gu')
 const marked = new RegExp(`${mark}([0-9a-f]{4})`, 'g')
 
-/** A text as the file keeps it. Texts without oddities, nearly all, are kept as they are. */
+/** A text as a database keeps it. Texts without oddities, nearly all, are kept as they are. */
 export function encodeText(text: string): string {
   if (!text.includes('\0') && !text.includes(mark) && toUSVString(text) === text) return text
   return text.replace(needsMark, (unit) => mark + unit.charCodeAt(0).toString(16).padStart(4, '0'))
