@@ -76,6 +76,7 @@ export async function createApp(
     dataDir: config.DATA_DIR,
     sqliteSync: config.SQLITE_SYNC,
     redis: redisSettings(config, log),
+    mysql: mysqlOptions(config, log),
   })
   const sealer = createSealer(loadSecretKey({ configured: config.SECRET_KEY, dataDir: config.DATA_DIR }))
   let fence = (await store.leases.acquire({ ...LEASE, ttlMs: config.LEASE_MS }))?.fence ?? 0
@@ -354,6 +355,24 @@ function redisSettings(config: Config, log: Logger): Parameters<typeof openStore
     timeoutMs: config.STORE_TIMEOUT_MS,
     historyMs: config.HISTORY_MAX_AGE_DAYS > 0 ? config.HISTORY_MAX_AGE_DAYS * 86_400_000 : undefined,
     log,
+  }
+}
+
+function mysqlOptions(config: Config, log: Logger): Parameters<typeof openStore>[0]['mysql'] {
+  if (config.MYSQL_DATABASE === undefined || config.MYSQL_USER === undefined) return undefined
+  return {
+    settings: {
+      host: config.MYSQL_HOST,
+      port: config.MYSQL_PORT,
+      user: config.MYSQL_USER,
+      password: config.MYSQL_PASSWORD,
+      database: config.MYSQL_DATABASE,
+      tls: config.MYSQL_TLS,
+      connections: config.MYSQL_CONNECTIONS,
+    },
+    timeoutMs: config.STORE_TIMEOUT_MS,
+    maxBodyBytes: config.MAX_BODY_BYTES,
+    warn: (sentence) => log.warn(sentence),
   }
 }
 

@@ -3,8 +3,8 @@ import { join, resolve } from 'node:path'
 import { parseEnv } from 'node:util'
 import { allowedHost, allowedOrigin, isLoopbackHost, type ListItem, passedPath, trustedProxy } from './access.ts'
 import { ConfigError } from './config-error.ts'
-import { redisProblems } from './redis-settings.ts'
 import { type Settings, variables } from './schema.ts'
+import { chosenStore, storeProblems } from './store-choice.ts'
 import { readValue } from './values.ts'
 import { seedsFromUrls } from './worker-list.ts'
 import type { WorkerSeed } from './worker-seed.ts'
@@ -14,13 +14,10 @@ type PlainSettings = Omit<Settings, 'WORKERS' | 'WORKERS_FILE' | 'STORE'>
 
 /** The settings of one gateway: each variable under its own name, the workers read and checked. */
 export interface Config extends Readonly<PlainSettings> {
-  readonly STORE: AvailableStore
+  readonly STORE: NonNullable<Settings['STORE']>
   /** Empty when nothing is configured; then `DEFAULT_WORKER_URL` is worth a try. */
   readonly workers: readonly WorkerSeed[]
 }
-
-/** Back ends that exist. The others are named in the schema so that asking for one gets a clear answer. */
-export type AvailableStore = Exclude<NonNullable<Settings['STORE']>, 'mysql'>
 
 /**
  * Reads all settings once: defaults, then `.env` in `cwd`, then `env`. An empty value counts as not set, unknown
@@ -38,15 +35,9 @@ export function loadConfig({ env, cwd }: { env: NodeJS.ProcessEnv; cwd: string }
   problems.push(...repeatedUrls(workers), ...contradictions(settings))
   if (problems.length > 0) throw new ConfigError(problems)
 
-  // Without problems every variable that is set or has a default has passed its schema, and STORE is available.
-  const complete = rest as PlainSettings & { STORE?: AvailableStore }
-  return { ...complete, STORE: chosenStore(complete), DATA_DIR: resolve(cwd, complete.DATA_DIR), workers }
-}
-
-/** `STORE` wins; else what is configured says which one is meant. */
-function chosenStore({ STORE, REDIS_URL }: PlainSettings & { STORE?: AvailableStore }): AvailableStore {
-  if (STORE !== undefined) return STORE
-  return REDIS_URL === undefined ? 'sqlite' : 'redis'
+  // Without problems every variable that is set or has a default has passed its schema.
+  const complete = rest as PlainSettings
+  return { ...complete, STORE: chosenStore(settings), DATA_DIR: resolve(cwd, complete.DATA_DIR), workers }
 }
 
 type Texts = Readonly<Record<string, string>>
@@ -111,7 +102,7 @@ function repeatedUrls(workers: readonly WorkerSeed[]): string[] {
 /** Mistakes that show only when two settings are read together. A variable that is wrong by itself says so elsewhere. */
 function contradictions(settings: Partial<Settings>): string[] {
   const found: string[] = []
-  const { HOST, OPEN_API, STORE, LEASE_MS, LEASE_RENEW_MS, PORT, EDITOR_PORT, PASS_THROUGH = [] } = settings
+  const { HOST, OPEN_API, LEASE_MS, LEASE_RENEW_MS, PORT, EDITOR_PORT, PASS_THROUGH = [] } = settings
   if (HOST !== undefined && OPEN_API === false && !isLoopbackHost(HOST)) {
     found.push(
       `HOST: ${JSON.stringify(HOST)} lets everybody who can reach this machine use the gateway without a key; ` +
@@ -124,8 +115,7 @@ function contradictions(settings: Partial<Settings>): string[] {
   if (PASS_THROUGH.length > 1 && PASS_THROUGH.some((item) => item === 'all' || item === 'off')) {
     found.push('PASS_THROUGH: all and off stand alone')
   }
-  if (STORE === 'mysql') found.push(`STORE: STORE=${STORE} is not available yet`)
-  found.push(...redisProblems(settings))
+  found.push(...storeProblems(settings))
   if (LEASE_MS !== undefined && LEASE_RENEW_MS !== undefined && LEASE_RENEW_MS >= LEASE_MS) {
     found.push(`LEASE_RENEW_MS: must be less than LEASE_MS (${LEASE_MS}), not ${LEASE_RENEW_MS}`)
   }

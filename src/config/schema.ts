@@ -52,7 +52,8 @@ const storage = {
   STORE: Type.Optional(
     Type.Enum(['sqlite', 'memory', 'mysql', 'redis'], {
       description:
-        'Where prompts are kept. Without it: `redis` when `REDIS_URL` is set, else `sqlite`. `memory` forgets everything on exit; `mysql` is not available yet.',
+        'Where prompts are kept. Without it `mysql` when `MYSQL_DATABASE` is set, else `redis` when `REDIS_URL` is set, else `sqlite`. `memory` forgets everything on exit.',
+      examples: ['sqlite'],
     }),
   ),
   SQLITE_SYNC: Type.Enum(['full', 'normal'], {
@@ -79,6 +80,29 @@ const storage = {
     default: 'comfyfleet',
     description:
       "What this fleet's keys in Redis start with: `{comfyfleet}:…`, the braces keep them together in a cluster.",
+  }),
+  MYSQL_HOST: Type.String({ default: '127.0.0.1', description: 'Name or address of the MySQL or MariaDB server.' }),
+  MYSQL_PORT: Type.Integer({ default: 3306, minimum: 1, maximum: 65_535, description: 'Port of that server.' }),
+  MYSQL_DATABASE: Type.Optional(
+    Type.String({
+      description: 'Database for the prompts; setting it selects MySQL, unless `STORE` names another store.',
+      examples: ['comfyfleet'],
+    }),
+  ),
+  MYSQL_USER: Type.Optional(
+    Type.String({ description: 'User of that database; needed with `MYSQL_DATABASE`.', examples: ['comfyfleet'] }),
+  ),
+  MYSQL_PASSWORD: Type.Optional(Type.String({ secret: true, description: 'Password of that user.' })),
+  MYSQL_TLS: Type.Boolean({
+    default: false,
+    description:
+      "Encrypts the connection to the database and checks its certificate; `NODE_EXTRA_CA_CERTS` names the file of one's own authority.",
+  }),
+  MYSQL_CONNECTIONS: Type.Integer({
+    default: 10,
+    minimum: 1,
+    maximum: 200,
+    description: 'Connections that one gateway keeps to the database at most.',
   }),
   STORE_TIMEOUT_MS: Type.Integer({
     default: 2_000,

@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { createMemoryStore } from './memory/memory.ts'
 import { StoreOpenError } from './open-error.ts'
 import { createRedisStore } from './redis/redis.ts'
+import { createMysqlStore, type MysqlOptions } from './sql/mysql.ts'
 import { createSqliteStore } from './sql/sqlite.ts'
 import type { SqliteSync } from './sql/sqlite-file.ts'
 import type { Store } from './store.ts'
@@ -22,10 +23,11 @@ export interface RedisSettings {
  * reached now.
  */
 export async function openStore(settings: {
-  kind: 'sqlite' | 'memory' | 'redis'
+  kind: 'sqlite' | 'memory' | 'mysql' | 'redis'
   dataDir: string
   sqliteSync: SqliteSync
   redis?: RedisSettings | undefined
+  mysql?: MysqlOptions | undefined
 }): Promise<Store> {
   switch (settings.kind) {
     case 'memory':
@@ -36,6 +38,10 @@ export async function openStore(settings: {
       // The settings are checked: REDIS_URL is there when Redis is chosen.
       if (settings.redis === undefined) throw new StoreOpenError('REDIS_URL is missing')
       return createRedisStore(settings.redis)
+    case 'mysql':
+      // Likewise.
+      if (settings.mysql === undefined) throw new StoreOpenError('MYSQL_DATABASE is missing')
+      return createMysqlStore(settings.mysql)
     default:
       return settings.kind satisfies never
   }

@@ -32,6 +32,9 @@ describe('sources', () => {
     expect(config.workers).toEqual([])
     const optional = [
       'REDIS_URL',
+      'MYSQL_DATABASE',
+      'MYSQL_PASSWORD',
+      'MYSQL_USER',
       'SECRET_KEY',
       'WORKER_AUTH_PASSWORD',
       'WORKER_AUTH_USERNAME',
@@ -83,7 +86,6 @@ describe('values', () => {
     ['GIVE_UP_SECONDS', 'Infinity', 'GIVE_UP_SECONDS: must be a number from 1 to 86400, not "Infinity"'],
     ['RERUN_PAID', 'maybe', 'RERUN_PAID: must be true or false, not "maybe"'],
     ['WS_DELIVERY', 'later', 'WS_DELIVERY: must be ordered or live, not "later"'],
-    ['STORE', 'mysql', 'STORE: STORE=mysql is not available yet'],
     ['STORE', 'redis', 'REDIS_URL: is missing, although STORE=redis'],
     ['REDIS_PREFIX', '{a}', 'REDIS_PREFIX: must consist of letters, digits and . _ : -'],
     ['STORE', 'oracle', 'STORE: must be sqlite, memory, mysql or redis, not "oracle"'],

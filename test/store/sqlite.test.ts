@@ -22,13 +22,6 @@ storeContract('sqlite', async () => {
 })
 
 const window = { idempotencyMs: 600_000 }
-const settings = {
-  sqliteSync: 'full' as const,
-  mysql: { host: '', port: 0, user: '', password: undefined, database: '', tls: false, connections: 1 },
-  timeoutMs: 1_000,
-  maxBodyBytes: 1_000_000,
-  warn: () => {},
-}
 const open = (file: string) => createSqliteStore({ file, sync: 'full' })
 
 describe('a SQLite file', () => {
@@ -72,7 +65,7 @@ describe('a SQLite file', () => {
   })
 
   it('is readable by its owner alone, with everything beside it', async () => {
-    const store = await openStore({ ...settings, kind: 'sqlite', dataDir: join(folder, 'private') })
+    const store = await openStore({ kind: 'sqlite', dataDir: join(folder, 'private'), sqliteSync: 'full' })
     await store.records.put('c', { id: 'r', value: 1 })
     for (const name of ['comfyfleet.sqlite', 'comfyfleet.sqlite-wal']) {
       expect(statSync(join(folder, 'private', name)).mode & 0o777).toBe(0o600)
@@ -116,7 +109,7 @@ describe('a SQLite file', () => {
 
 describe('openStore', () => {
   it('opens the memory store by name', async () => {
-    const store = await openStore({ ...settings, kind: 'memory', dataDir: join(folder, 'unused') })
+    const store = await openStore({ kind: 'memory', dataDir: join(folder, 'unused'), sqliteSync: 'full' })
     expect(store.isDurable).toBe(false)
     await store.close()
   })

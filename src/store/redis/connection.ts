@@ -2,7 +2,7 @@ import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import { StoreUnavailableError } from '../../errors.ts'
 import { StoreOpenError } from '../open-error.ts'
-import { decodeText, encodeText } from '../sql/sqlite-text.ts'
+import { decodeText, encodeText } from '../sql/odd-text.ts'
 import { checkServer } from './check-server.ts'
 import { loadScripts, type Script } from './scripts.ts'
 

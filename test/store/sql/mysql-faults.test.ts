@@ -105,8 +105,8 @@ describe.skipIf(reason !== undefined)(`a MySQL store${reason === undefined ? '' 
     it('tells a server that is away from one that cannot be used', async () => {
       const nobody = { ...settings, port: 1 }
       await expect(open({ settings: nobody })).rejects.toBeInstanceOf(StoreUnavailableError)
-      const mysql = { kind: 'mysql' as const, dataDir: '', sqliteSync: 'full' as const, mysql: nobody }
-      const opened = openStore({ ...mysql, timeoutMs: 1_000, maxBodyBytes: megabyte, warn: () => {} })
+      const mysql = { settings: nobody, timeoutMs: 1_000, maxBodyBytes: megabyte }
+      const opened = openStore({ kind: 'mysql', dataDir: '', sqliteSync: 'full', mysql })
       await expect(opened).rejects.toBeInstanceOf(StoreUnavailableError)
     })
 
