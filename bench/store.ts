@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { createMemoryStore } from '../src/store/memory/memory.ts'
 import { createRedisStore } from '../src/store/redis/redis.ts'
+import { createMysqlStore } from '../src/store/sql/mysql.ts'
 import { createSqliteStore } from '../src/store/sql/sqlite.ts'
 import type { NewPrompt, Store } from '../src/store/store.ts'
+import { startMariaDb, whyNoMariaDb } from '../test/support/mariadb.ts'
 import { hasRedisServer, type RedisServer, startRedis } from '../test/support/redis-server.ts'
 
 const count = Number(process.argv[2] ?? 10_000)
@@ -77,6 +79,13 @@ for (const appendfsync of hasRedisServer ? ['always', 'everysec'] : []) {
   stores[`redis ${appendfsync}`] = () => createRedisStore({ url: server.url, prefix: 'bench', timeoutMs: 10_000 })
 }
 if (!hasRedisServer) console.log('redis is left out: redis-server is not installed')
+const noMariaDb = whyNoMariaDb()
+const mariaDb = noMariaDb === undefined ? await startMariaDb() : undefined
+if (mariaDb === undefined) console.log(`without mysql: ${noMariaDb}`)
+else {
+  const settings = await mariaDb.freshDatabase()
+  stores.mysql = () => createMysqlStore({ settings, timeoutMs: 10_000, maxBodyBytes: 1 })
+}
 
 const admits: Record<string, object> = {}
 const starts: Record<string, object> = {}
@@ -109,4 +118,5 @@ for (const server of servers) {
   console.log(`redis: ${each.toFixed(1)} KiB of memory for each waiting prompt beside its body`)
   await server.stop()
 }
+await mariaDb?.stop()
 rmSync(folder, { recursive: true, force: true })

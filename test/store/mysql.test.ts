@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe } from 'vitest'
 import { createMysqlStore } from '../../src/store/sql/mysql.ts'
 import type { MysqlSettings } from '../../src/store/sql/mysql-pool.ts'
 import { storeContract } from '../contracts/store.ts'
+import { storeModel } from '../contracts/store-model.ts'
 import { createClock } from '../support/clock.ts'
 import { type MariaDb, startMariaDb, whyNoMariaDb } from '../support/mariadb.ts'
 
@@ -23,14 +24,14 @@ describe.skipIf(reason !== undefined)(`on a real server${reason === undefined ? 
     return settings
   }
 
+  const openAt = async (now: () => number) => {
+    const limits = { timeoutMs: 10_000, maxBodyBytes: 16_000_000 }
+    return createMysqlStore({ settings: await emptyDatabase(), ...limits, clock: async () => now() })
+  }
+
   storeContract('mysql', async () => {
     const clock = createClock()
-    const store = await createMysqlStore({
-      settings: await emptyDatabase(),
-      timeoutMs: 10_000,
-      maxBodyBytes: 16_000_000,
-      clock: async () => clock.now(),
-    })
-    return { store, advance: clock.advance }
+    return { store: await openAt(clock.now), advance: clock.advance }
   })
+  storeModel('MySQL', openAt, { isOrdered: false, runs: 40 })
 })

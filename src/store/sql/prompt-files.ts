@@ -67,7 +67,9 @@ export function createSqlPromptFiles({ runner, dialect }: SqlContext): FileVerbs
     newestFiles: ({ owner, type, limit }) =>
       runner.run(async (trx) => {
         const files = trx.selectFrom('prompt_files').selectAll().where('owner', '=', owner).where('type', '=', type)
-        return (await files.orderBy('sequence', 'desc').limit(limit).execute()).map((row) => toIndexedFile(row, row.filename))
+        return (await files.orderBy('sequence', 'desc').limit(limit).execute()).map((row) =>
+          toIndexedFile(row, row.filename),
+        )
       }),
   }
 }

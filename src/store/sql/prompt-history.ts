@@ -1,6 +1,6 @@
 import type { Transaction } from 'kysely'
 import { historyWindow } from '../history-window.ts'
-import type { PromptStore } from '../store.ts'
+import type { HistoryEntry, PromptStore } from '../store.ts'
 import { chunks } from './chunks.ts'
 import type { SqlContext } from './runner.ts'
 import type { Schema } from './schema.ts'
@@ -11,22 +11,41 @@ export function createSqlPromptHistory({ runner }: SqlContext): HistoryVerbs {
   return {
     history: async (query) => {
       const window = historyWindow(query)
-      const { owner } = query
-      const rows = await runner.run((trx) =>
+      const listed = (trx: Transaction<Schema>) =>
         trx
           .selectFrom('prompt_history')
-          .select(['prompt_id as promptId', 'text'])
           .where('visible', '=', 1)
-          .$if(owner !== undefined, (some) => some.where('owner', '=', owner ?? ''))
-          .orderBy('finish_order', window.kind === 'newest' ? 'desc' : 'asc')
-          .$if(window.count !== undefined || window.kind === 'from', (some) =>
-            // SQL knows no offset without a limit.
-            some.limit(window.count ?? Number.MAX_SAFE_INTEGER),
-          )
-          .$if(window.kind === 'from', (some) => some.offset(window.kind === 'from' ? window.skip : 0))
-          .execute(),
-      )
-      return window.kind === 'newest' ? rows.reverse() : rows
+          .$if(query.owner !== undefined, (some) => some.where('owner', '=', query.owner ?? ''))
+      if (window.kind === 'newest') {
+        const rows = await runner.run((trx) =>
+          listed(trx)
+            .select(['prompt_id as promptId', 'text'])
+            .orderBy('finish_order', 'desc')
+            .$if(window.count !== undefined, (some) => some.limit(window.count ?? 0))
+            .execute(),
+        )
+        return rows.reverse()
+      }
+      return runner.read(async (trx) => {
+        // First the places, by the index alone: what is skipped is not read.
+        const places = await listed(trx)
+          .select('prompt_sequence')
+          .orderBy('finish_order')
+          // SQL knows no offset without a limit.
+          .limit(window.count ?? Number.MAX_SAFE_INTEGER)
+          .offset(window.skip)
+          .execute()
+        const entries = new Map<number, HistoryEntry>()
+        for (const some of chunks(places.map((place) => place.prompt_sequence))) {
+          const rows = await trx
+            .selectFrom('prompt_history')
+            .select(['prompt_sequence', 'prompt_id', 'text'])
+            .where('prompt_sequence', 'in', some)
+            .execute()
+          for (const row of rows) entries.set(row.prompt_sequence, { promptId: row.prompt_id, text: row.text })
+        }
+        return places.flatMap((place) => entries.get(place.prompt_sequence) ?? [])
+      })
     },
 
     historyEntry: (promptId) =>

@@ -59,15 +59,10 @@ function createLifeCycle({ runner, clock, dialect }: SqlContext): LifeCycle {
 
     publish: (promptId) =>
       runner.run(async (trx) => {
-        const published = await trx
-          .updateTable('prompts')
-          .set({ admitted: 1 })
-          .where('prompt_id', '=', promptId)
-          .where('admitted', '=', 0)
-          .executeTakeFirst()
-        if (published.numUpdatedRows === 0n) return false
-        const row = await find(trx, promptId)
-        if (row !== undefined && isEnded(row.status)) {
+        const row = await findToChange(trx, promptId)
+        if (row?.admitted !== 0) return false
+        await trx.updateTable('prompts').set({ admitted: 1 }).where('sequence', '=', row.sequence).execute()
+        if (isEnded(row.status)) {
           await trx
             .updateTable('prompt_history')
             .set({ visible: 1 })
@@ -79,12 +74,10 @@ function createLifeCycle({ runner, clock, dialect }: SqlContext): LifeCycle {
 
     discard: (promptId) =>
       runner.run(async (trx) => {
-        const deleted = await trx
-          .deleteFrom('prompts')
-          .where('prompt_id', '=', promptId)
-          .where('admitted', '=', 0)
-          .executeTakeFirst()
-        return deleted.numDeletedRows > 0n
+        const row = await findToChange(trx, promptId)
+        if (row?.admitted !== 0) return false
+        await trx.deleteFrom('prompts').where('sequence', '=', row.sequence).execute()
+        return true
       }),
 
     startAttempt: ({ promptId, workerId, fence, log }) =>
