@@ -115,8 +115,9 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         ])
       })
 
-      it('keeps the largest numbers that a client can send', async () => {
-        const orders = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e308, 5e-324, 0.1 + 0.2]
+      it('keeps every number that a client can send', async () => {
+        const extreme = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e308, 5e-324]
+        const orders = [...extreme, 0.1 + 0.2, 91.72934029937619, -916726933546.0593]
         for (const [at, order] of orders.entries()) await admit({ promptId: `p${at}`, order })
         expect((await store.prompts.unfinished()).map((prompt) => prompt.number)).toEqual(orders)
       })
@@ -203,7 +204,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
 
       it('keeps long ids apart', async () => {
         const long = ['a', 'b'].map((end) => '😀'.repeat(127) + end)
-        const endless = 'workflow '.repeat(1_000)
+        const endless = 'workflow '.repeat(2_000)
         for (const promptId of long) {
           await admit({
             promptId,
@@ -216,7 +217,8 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
         await admit({ promptId: 'c', workflowId: `${endless}, another` })
         expect(ids(await store.prompts.unfinished())).toEqual([...long, 'c'])
         expect(await store.prompts.get(long[1] ?? '')).toMatchObject({ clientId: endless, workflowId: endless })
-        expect((await store.prompts.list({ ...everyJob, workflowId: endless })).total).toBe(2)
+        const listed = await store.prompts.list({ ...everyJob, workflowId: endless, limit: 1 })
+        expect([listed.prompts.length, listed.total]).toEqual([1, 2])
       })
 
       it('keeps a text of several megabytes', async () => {

@@ -1,5 +1,5 @@
 import type { MysqlOkPacket, MysqlPool, MysqlPoolConnection, MysqlQueryResult } from 'kysely'
-import { createPool, type PoolConnection } from 'mysql2'
+import { createPool, type PoolConnection, type TypeCast } from 'mysql2'
 import { BodyTooLargeError } from '../../errors.ts'
 import { encodeMysqlText } from './mysql-text.ts'
 import { decodeText } from './odd-text.ts'
@@ -119,8 +119,10 @@ class OpenConnection implements MysqlPoolConnection {
       // Rows or the packet that Kysely knows: several statements at once are not allowed.
       settle(error ?? undefined, result as MysqlQueryResult)
     }
-    if (longBytes > 0) this.#raw.execute({ sql: statement, values: values as string[] }, onAnswer)
-    else this.#raw.query({ sql: statement, values }, onAnswer)
+    // Only what is written: a prepared `limit ?` wants another kind of number than the driver sends.
+    if (longBytes > 0 && /^(insert|update) /.test(statement))
+      this.#raw.execute({ sql: statement, values: values as string[] }, onAnswer)
+    else this.#raw.query({ sql: statement, values, typeCast }, onAnswer)
   }
 
   release(): void {
@@ -148,6 +150,13 @@ class OpenConnection implements MysqlPoolConnection {
     this.#isBroken = true
     this.#raw.destroy()
   }
+}
+
+/** The driver's own reading of a number with 16 digits can be wrong in the last one. */
+const typeCast: TypeCast = (field, next) => {
+  if (field.type !== 'DOUBLE') return next()
+  const text = field.string()
+  return text === null ? null : Number(text)
 }
 
 const nothing: MysqlOkPacket = { affectedRows: 0, changedRows: 0, insertId: 0 }
