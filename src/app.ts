@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
@@ -30,6 +31,7 @@ import { synthesise } from './relay/synthesise.ts'
 import { leastLoaded } from './scheduler/least-loaded.ts'
 import { createEditorServer, createServer, type ServerServices } from './server.ts'
 import { openStore } from './store/open.ts'
+import { SoleUse } from './store/sole-use.ts'
 import { createUserData } from './userdata/user-data.ts'
 import { WorkerCatalogue } from './workers/catalogue.ts'
 import { createFleetFeatures } from './workers/fleet-features.ts'
@@ -53,8 +55,8 @@ export interface Gateway {
   close(): Promise<void>
 }
 
-/** The fence of a gateway that has its store alone. */
-const LEASE = { name: 'leader', holder: 'gateway' }
+/** Stores that other gateways could open at the same time. */
+const SHARED_STORES: ReadonlySet<Config['STORE']> = new Set(['mysql', 'redis'])
 const PRUNE_INTERVAL_MS = 60_000
 const SWEEP_INTERVAL_MS = 3_600_000
 const TRIP = { tripAfter: 3, tripMs: 10_000, tripMaxMs: 120_000 }
@@ -64,11 +66,16 @@ const monotonicNow = (): number => performance.now()
 
 /**
  * Makes every part, in the order of their needs, and hands each what it needs. Throws when the store cannot be opened or
- * a setting cannot be used. `recentLog` is what the log is also written to.
+ * a setting cannot be used. `recentLog` is what the log is also written to. `onLost` is called when another gateway has
+ * taken the store over, after which nothing of this one counts.
  */
 export async function createApp(
   config: Config,
-  { log, recentLog = new RecentLog() }: { log: Logger; recentLog?: RecentLog },
+  {
+    log,
+    recentLog = new RecentLog(),
+    onLost = () => log.fatal('another gateway has taken the store over'),
+  }: { log: Logger; recentLog?: RecentLog; onLost?: () => void },
 ): Promise<Gateway> {
   const stopping = new AbortController()
   const store = await openStore({
@@ -79,7 +86,17 @@ export async function createApp(
     mysql: mysqlOptions(config, log),
   })
   const sealer = createSealer(loadSecretKey({ configured: config.SECRET_KEY, dataDir: config.DATA_DIR }))
-  let fence = (await store.leases.acquire({ ...LEASE, ttlMs: config.LEASE_MS }))?.fence ?? 0
+  const soleUse = await SoleUse.take({
+    leases: store.leases,
+    holder: SHARED_STORES.has(config.STORE) ? randomUUID() : 'gateway',
+    ttlMs: config.LEASE_MS,
+    renewMs: config.LEASE_RENEW_MS,
+    onLost,
+    log,
+  }).catch(async (error: unknown) => {
+    await store.close()
+    throw error
+  })
 
   const catalogue = new WorkerCatalogue({ now: monotonicNow })
   const registry = new WorkerRegistry({
@@ -168,7 +185,7 @@ export async function createApp(
       stallMs: config.STALL_SECONDS * 1_000,
     },
     promptTimeoutMs: config.PROMPT_TIMEOUT_MS,
-    fence: () => fence,
+    fence: () => soleUse.fence,
     tellAll: (type, text) => relay.broadcast(OPEN_OWNER, type, text),
     log,
     now: monotonicNow,
@@ -253,18 +270,9 @@ export async function createApp(
   const editor = config.EDITOR_PORT === 0 ? undefined : await createEditorServer({ config, log, services })
 
   const timers = [
-    setInterval(() => void renewLease(), config.LEASE_RENEW_MS),
     setInterval(() => void prune(), PRUNE_INTERVAL_MS),
     setInterval(() => void sweep(), SWEEP_INTERVAL_MS),
   ]
-  async function renewLease(): Promise<void> {
-    try {
-      const lease = await store.leases.acquire({ ...LEASE, ttlMs: config.LEASE_MS })
-      if (lease) fence = lease.fence
-    } catch (error) {
-      log.warn({ err: error }, 'the lease could not be renewed')
-    }
-  }
   async function prune(): Promise<void> {
     try {
       const removed = await store.prompts.prune({
@@ -341,7 +349,7 @@ export async function createApp(
       stopping.abort()
       await copies.close()
       await registry.close()
-      await store.leases.release(LEASE)
+      await soleUse.release()
       await store.close()
     },
   }

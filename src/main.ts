@@ -4,6 +4,7 @@ import { createApp } from './app.ts'
 import { ConfigError } from './config/config-error.ts'
 import { loadConfig } from './config/load.ts'
 import { RecentLog } from './recent-log.ts'
+import { StoreOpenError } from './store/open-error.ts'
 
 /** The process around one gateway: settings, app, listen, stop. */
 async function main(): Promise<void> {
@@ -15,7 +16,11 @@ async function main(): Promise<void> {
     { level: 'info', stream: recentLog },
   ])
   const log = pino({ level: config.LOG_LEVEL }, streams)
-  const gateway = await createApp(config, { log, recentLog })
+  const onLost = (): never => {
+    log.fatal('another gateway has taken the store over')
+    process.exit(1)
+  }
+  const gateway = await createApp(config, { log, recentLog, onLost })
   closeWithGrace({ delay: config.SHUTDOWN_SECONDS * 1_000 }, async ({ signal, err }) => {
     if (err) log.fatal({ err }, 'stopping after an unexpected error')
     else log.info({ signal }, 'stopping')
@@ -29,8 +34,8 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  // The message of a settings error is the whole list of what is wrong; a trace would bury it.
-  const isForPeople = error instanceof ConfigError || (error instanceof Error && 'isForPeople' in error)
+  // The message is the whole of what is wrong, for whoever starts it; a trace would bury it.
+  const isForPeople = error instanceof ConfigError || error instanceof StoreOpenError
   process.stderr.write(`${isForPeople ? error.message : error instanceof Error ? error.stack : String(error)}\n`)
   process.exit(1)
 })
