@@ -120,10 +120,10 @@ describe('a worker whose queue has six elements, the last with keys', () => {
     cleanups.push(front.close)
     fleet = await buildTestGateway({ env: { WORKERS: front.url } })
     const { url } = fleet
-    // Somebody else's, sent past the gateway, and two of ours: one runs, one waits there.
-    const foreign = await submit(worker.url, { prompt: pictureGraph({ sleepS: 0.5 }), client_id: 'foreign' })
+    // Somebody else's runs, sent past the gateway, until it is stopped; two of ours wait behind it.
+    const foreign = await submit(worker.url, { prompt: pictureGraph({ sleepS: 60 }), client_id: 'foreign' })
     const body = (colour: number) => ({
-      prompt: pictureGraph({ colour, sleepS: 0.5 }),
+      prompt: pictureGraph({ colour }),
       extra_data: { api_key_comfy_org: PARTNER_KEY },
     })
     const ours = [await submit(url, body(1)), await submit(url, body(2))]
@@ -135,8 +135,10 @@ describe('a worker whose queue has six elements, the last with keys', () => {
       }
       const { queue_running, queue_pending } = await queueOf(url)
       for (const item of [...queue_running, ...queue_pending]) expect(item).toHaveLength(5)
-      return changed > seen + 3 && queue_running.length > 0
+      expect(queue_running.length + queue_pending.length).toBe(2)
+      return changed > seen + 3
     })
+    await fetch(`${worker.url}/interrupt`, { method: 'POST' })
     for (const { promptId } of ours) expect((await finished(url, promptId)).status.status_str).toBe('success')
     texts.push(await (await fetch(`${url}/history`)).text())
     expect(texts.join('\n')).not.toContain(PARTNER_KEY)
