@@ -54,7 +54,7 @@ async function fill(): Promise<void> {
     await admin.query(`insert into prompt_history select seq, concat('00000000-0000-4000-8000-', lpad(seq, 12, '0')),
       concat('owner-', seq % 50), concat('caller-', seq % 200), 1, seq, repeat('{"outputs": 1}', 40) from ${rows} where ${ended}`)
     await admin.query(`insert into prompt_files select seq, concat('00000000-0000-4000-8000-', lpad(seq, 12, '0')),
-      concat('owner-', seq % 50), concat('worker-', seq % 30), concat('token-', seq % 30), 'output', '',
+      concat('owner-', seq % 50), concat('worker-', seq % 30), concat('token-', seq % 30), 'output', '', concat('ComfyUI_', lpad(seq % 100, 5, '0'), '_.png'),
       concat('ComfyUI_', lpad(seq % 100, 5, '0'), '_.png') from ${rows} where ${ended}`)
     await admin.query(`insert into prompt_logs select seq, 1, 0, 'claimed' from ${rows} where ${ended}`)
     await admin.query(`insert into prompt_logs select seq, 2, 0, 'finished' from ${rows} where ${ended}`)
@@ -158,6 +158,7 @@ await ask('findFileByName, of a prompt', () =>
 await ask('findFileByName, of a prompt and an owner', () =>
   prompts.findFileByName({ ...file, owner: 'owner-7', promptId: id(7), subfolder: undefined }),
 )
+await ask('newestFiles, of an owner', () => prompts.newestFiles({ owner: 'owner-7', type: 'output', limit: 200 }))
 await ask('admit', () => prompts.admit(aPrompt({ promptId: 'new', admitted: false }), { idempotencyMs: 1 }))
 await ask('publish', () => prompts.publish('new'))
 await ask('startAttempt', () => prompts.startAttempt({ promptId: 'new', workerId: 'w', fence: 9e9, log: 'claimed' }))

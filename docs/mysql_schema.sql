@@ -70,7 +70,8 @@ create table `prompt_files` (
   `token` varchar(120) not null,
   `type` varchar(120) not null,
   `subfolder` mediumtext not null,
-  `filename` varchar(256) not null
+  `filename` mediumtext not null,
+  `filename_key` varchar(256) not null
 ) engine = InnoDB row_format = dynamic default character set utf8mb4 collate utf8mb4_bin;
 create table `records` (
   `collection` varchar(120) not null,
@@ -104,12 +105,12 @@ create index `prompts_untold` on `prompts` (`told`, `finished_at`);
 create index `history_by_finish` on `prompt_history` (`visible`, `finish_order`);
 create index `history_of_owner` on `prompt_history` (`owner`, `visible`, `finish_order`);
 create index `history_of_caller` on `prompt_history` (`caller`);
-create index `files_by_name` on `prompt_files` (`filename`, `type`, `sequence`);
+create index `files_by_name` on `prompt_files` (`filename_key`, `type`, `sequence`);
 create index `files_newest` on `prompt_files` (`owner`, `type`, `sequence`);
-create index `files_of_owner` on `prompt_files` (`filename`, `type`, `owner`, `sequence`);
-create index `files_of_token` on `prompt_files` (`filename`, `type`, `token`, `sequence`);
-create index `files_of_worker` on `prompt_files` (`filename`, `type`, `worker_id`, `sequence`);
-create index `files_of_prompt` on `prompt_files` (`prompt_id`, `filename`, `type`, `owner`, `sequence`);
+create index `files_of_owner` on `prompt_files` (`filename_key`, `type`, `owner`, `sequence`);
+create index `files_of_token` on `prompt_files` (`filename_key`, `type`, `token`, `sequence`);
+create index `files_of_worker` on `prompt_files` (`filename_key`, `type`, `worker_id`, `sequence`);
+create index `files_of_prompt` on `prompt_files` (`prompt_id`, `filename_key`, `type`, `owner`, `sequence`);
 create index `records_by_index` on `records` (`collection`, `index_key`(191));
 create index `records_due` on `records` (`collection`, `due_at`, `id`);
 insert into `schema_versions` (`version`, `name`, `applied_at`) values (1, 'initial', unix_timestamp() * 1000);

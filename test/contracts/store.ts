@@ -679,6 +679,8 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
           expect(await store.prompts.findFile(aFile({ filename }))).toMatchObject({ promptId: 'a', filename })
         }
         expect(await store.prompts.findFile(aFile({ filename: `${names[0]}x` }))).toBeUndefined()
+        const newest = await store.prompts.newestFiles({ owner: 'open', type: 'output', limit: 9 })
+        expect(newest.map(({ filename }) => filename)).toEqual(names.toReversed())
       })
 
       it('finds the newest of a worker under any of its tokens', async () => {

@@ -1,23 +1,23 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { createConnection } from 'mysql2/promise'
 import type { MysqlSettings } from '../../src/store/sql/mysql-pool.ts'
+import { freePort } from './free-port.ts'
 
 const server = 'mariadbd'
 const installer = 'mariadb-install-db'
 // Where Debian keeps servers, which is not everybody's PATH.
 const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/usr/local/sbin` }
 
-/** Why no server can be started here; undefined when one can. With CI set it is an error instead of a reason. */
+/** Why no server can be started here; undefined when one can. With CI=true it is an error instead of a reason. */
 export function whyNoMariaDb(): string | undefined {
   const missing = [server, installer].filter((name) => spawnSync(name, ['--help'], { env, stdio: 'ignore' }).error)
   if (missing.length === 0) return undefined
   const reason = `${missing.join(' and ')} not found: install the package mariadb-server`
-  if (process.env.CI) throw new Error(reason)
+  if (process.env.CI === 'true') throw new Error(reason)
   return reason
 }
 
@@ -125,14 +125,4 @@ export async function startMariaDb(options: readonly string[] = []): Promise<Mar
       rmSync(folder, { recursive: true, force: true })
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }

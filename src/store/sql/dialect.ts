@@ -30,6 +30,6 @@ export const mysqlDialect: SqlDialect = {
   // MariaDB has no `for share`.
   forShare: (select) => select.modifyEnd(sql`lock in share mode`),
   mergesUnions: false,
-  // Half of what the column holds: odd characters are written as several, see mysql-text.ts. A name cannot hold a slash.
+  // Half of what the column holds: odd characters are written as several, see odd-text.ts. A name cannot hold a slash.
   keyOf: (name) => (name.length <= 128 ? name : `sha256/${createHash('sha256').update(name, 'utf16le').digest('hex')}`),
 }

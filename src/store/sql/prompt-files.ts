@@ -1,4 +1,4 @@
-import type { Selectable, Transaction } from 'kysely'
+import type { Selectable, SelectQueryBuilder, Transaction } from 'kysely'
 import type { IndexedFile, OutputFile, PromptStore } from '../store.ts'
 import { chunks } from './chunks.ts'
 import { takeNumbers } from './counters.ts'
@@ -23,34 +23,32 @@ export async function indexFiles(
     token: file.token,
     type: file.type,
     subfolder: file.subfolder,
-    filename: dialect.keyOf(file.filename),
+    filename: file.filename,
+    filename_key: dialect.keyOf(file.filename),
   }))
   for (const some of chunks(rows)) await trx.insertInto('prompt_files').values(some).execute()
 }
 
+type PromptFileRow = Selectable<PromptFilesTable>
 type FileVerbs = Pick<PromptStore, 'findFile' | 'findFileByName' | 'newestOnWorker' | 'newestFiles'>
 
 export function createSqlPromptFiles({ runner, dialect }: SqlContext): FileVerbs {
   const named = (trx: Transaction<Schema>, type: OutputFile['type'], filename: string) =>
-    trx.selectFrom('prompt_files').selectAll().where('filename', '=', dialect.keyOf(filename)).where('type', '=', type)
-
-  const newest = async (files: ReturnType<typeof named>, filename: string): Promise<IndexedFile | undefined> => {
-    const row = await files.orderBy('sequence', 'desc').limit(1).executeTakeFirst()
-    return row === undefined ? undefined : toIndexedFile(row, filename)
-  }
+    trx
+      .selectFrom('prompt_files')
+      .selectAll()
+      .where('filename_key', '=', dialect.keyOf(filename))
+      .where('type', '=', type)
 
   return {
     findFile: ({ token, type, subfolder, filename }) =>
       runner.run(async (trx) =>
-        newest(named(trx, type, filename).where('token', '=', token).where('subfolder', '=', subfolder), filename),
+        newest(named(trx, type, filename).where('token', '=', token).where('subfolder', '=', subfolder)),
       ),
 
     newestOnWorker: ({ workerId, type, subfolder, filename }) =>
       runner.run(async (trx) =>
-        newest(
-          named(trx, type, filename).where('worker_id', '=', workerId).where('subfolder', '=', subfolder),
-          filename,
-        ),
+        newest(named(trx, type, filename).where('worker_id', '=', workerId).where('subfolder', '=', subfolder)),
       ),
 
     findFileByName: ({ owner, promptId, type, subfolder, filename }) =>
@@ -60,21 +58,25 @@ export function createSqlPromptFiles({ runner, dialect }: SqlContext): FileVerbs
             .$if(owner !== undefined, (query) => query.where('owner', '=', owner ?? ''))
             .$if(promptId !== undefined, (query) => query.where('prompt_id', '=', promptId ?? ''))
             .$if(subfolder !== undefined, (query) => query.where('subfolder', '=', subfolder ?? '')),
-          filename,
         ),
       ),
 
     newestFiles: ({ owner, type, limit }) =>
       runner.run(async (trx) => {
         const files = trx.selectFrom('prompt_files').selectAll().where('owner', '=', owner).where('type', '=', type)
-        return (await files.orderBy('sequence', 'desc').limit(limit).execute()).map((row) =>
-          toIndexedFile(row, row.filename),
-        )
+        return (await files.orderBy('sequence', 'desc').limit(limit).execute()).map(toIndexedFile)
       }),
   }
 }
 
-function toIndexedFile(row: Selectable<PromptFilesTable>, filename: string): IndexedFile {
-  const { sequence, owner, token, type, subfolder } = row
+async function newest(
+  files: SelectQueryBuilder<Schema, 'prompt_files', PromptFileRow>,
+): Promise<IndexedFile | undefined> {
+  const row = await files.orderBy('sequence', 'desc').limit(1).executeTakeFirst()
+  return row === undefined ? undefined : toIndexedFile(row)
+}
+
+function toIndexedFile(row: PromptFileRow): IndexedFile {
+  const { sequence, owner, token, type, subfolder, filename } = row
   return { sequence, owner, token, type, subfolder, filename, promptId: row.prompt_id, workerId: row.worker_id }
 }

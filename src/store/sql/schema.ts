@@ -76,6 +76,8 @@ export interface PromptFilesTable {
   type: 'output' | 'temp'
   subfolder: string
   filename: string
+  /** What stands for the name in indexes: see `SqlDialect.keyOf`. */
+  filename_key: string
 }
 
 export interface RecordsTable {

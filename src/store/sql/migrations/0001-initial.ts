@@ -79,7 +79,8 @@ export const initial: Migration = {
       .addColumn('token', type.name, (c) => c.notNull())
       .addColumn('type', type.name, (c) => c.notNull())
       .addColumn('subfolder', type.shortText, (c) => c.notNull())
-      .addColumn('filename', type.key, (c) => c.notNull())
+      .addColumn('filename', type.shortText, (c) => c.notNull())
+      .addColumn('filename_key', type.key, (c) => c.notNull())
       .modifyEnd(type.tableEnd)
       .execute()
     await trx.schema
@@ -137,12 +138,12 @@ async function createIndexes(trx: Transaction<Schema>, type: ColumnTypes): Promi
     ['prompt_history', 'history_by_finish', ['visible', 'finish_order']],
     ['prompt_history', 'history_of_owner', ['owner', 'visible', 'finish_order']],
     ['prompt_history', 'history_of_caller', ['caller']],
-    ['prompt_files', 'files_by_name', ['filename', 'type', 'sequence']],
+    ['prompt_files', 'files_by_name', ['filename_key', 'type', 'sequence']],
     ['prompt_files', 'files_newest', ['owner', 'type', 'sequence']],
-    ['prompt_files', 'files_of_owner', ['filename', 'type', 'owner', 'sequence']],
-    ['prompt_files', 'files_of_token', ['filename', 'type', 'token', 'sequence']],
-    ['prompt_files', 'files_of_worker', ['filename', 'type', 'worker_id', 'sequence']],
-    ['prompt_files', 'files_of_prompt', ['prompt_id', 'filename', 'type', 'owner', 'sequence']],
+    ['prompt_files', 'files_of_owner', ['filename_key', 'type', 'owner', 'sequence']],
+    ['prompt_files', 'files_of_token', ['filename_key', 'type', 'token', 'sequence']],
+    ['prompt_files', 'files_of_worker', ['filename_key', 'type', 'worker_id', 'sequence']],
+    ['prompt_files', 'files_of_prompt', ['prompt_id', 'filename_key', 'type', 'owner', 'sequence']],
     ['records', 'records_by_index', ['collection', 'index_key']],
     ['records', 'records_due', ['collection', 'due_at', 'id']],
   ]
