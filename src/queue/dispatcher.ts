@@ -2,27 +2,21 @@ import type { Logger } from 'pino'
 import type { WorkerCallError } from '../comfyui/client.ts'
 import { decodeFrame, framePromptId, isResultFrame } from '../comfyui/frames.ts'
 import { isForEverybody, promptIdOf, type RemoteQueue, type WorkerMessage } from '../comfyui/protocol.ts'
-import { createMemoryNeeds } from '../scheduler/memory-needs.ts'
-import { type Placement, placementOf } from '../scheduler/placement.ts'
+import type { Placement } from '../scheduler/placement.ts'
 import type { SelectionPolicy } from '../scheduler/policy.ts'
 import type { PromptTraits } from '../scheduler/traits.ts'
 import type { PromptId, WorkerId } from '../store/store.ts'
 import type { WorkerRegistry } from '../workers/registry.ts'
 import type { WorkerObserver } from '../workers/supervisor.ts'
 import type { InFlight, Worker } from '../workers/worker.ts'
+import { Aftermath, type AftermathSettings } from './aftermath.ts'
 import { AttemptRun, type Failed, type RunOwner, type RunServices } from './attempt-run.ts'
-import { retryUntil } from './durably.ts'
+import { FleetPlacement } from './fleet-placement.ts'
 import type { MappedEntry } from './history-entry.ts'
-import { endedEntry, errorData, type Failure, frameOf, interruptedData, startData } from './outcome.ts'
 import type { Prompt } from './prompt.ts'
-import { shownParts } from './prompt-body.ts'
 import type { PromptQueue } from './queue.ts'
-import { readRefusal } from './refusal.ts'
 
-export interface DispatcherSettings {
-  maxAttempts: number
-  maxWorkerDeaths: number
-  rerunPaid: boolean
+export interface DispatcherSettings extends AftermathSettings {
   /** Milliseconds without a sign of a running prompt until it is given up there; 0: only told to the operator. */
   stallMs: number
 }
@@ -49,15 +43,16 @@ export interface Reservation {
 }
 
 /**
- * Brings waiting prompts to workers and decides what follows when an attempt ends without a result. Choosing happens in
- * one go without awaits, with a slot reserved at once; everything slow is in the runs.
+ * Brings waiting prompts to workers and what workers say to the runs. Choosing happens in one go without awaits, with a
+ * slot reserved at once; everything slow is in the runs and their aftermath.
  */
 export class Dispatcher implements WorkerObserver, RunOwner {
   readonly #options: DispatcherOptions
   readonly #services: RunServices
   readonly #runs = new Map<PromptId, AttemptRun>()
   readonly #runsOf = new Map<WorkerId, Set<AttemptRun>>()
-  readonly #memoryNeeds = createMemoryNeeds()
+  readonly #placement: FleetPlacement
+  readonly #aftermath: Aftermath
   readonly #alerted = new WeakSet<AttemptRun>()
   /** When a prompt last left a worker; monotonic ms. */
   readonly #leftAt = new WeakMap<Worker, number>()
@@ -67,6 +62,8 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   constructor(options: DispatcherOptions) {
     this.#options = options
+    this.#placement = new FleetPlacement(options.registry)
+    this.#aftermath = new Aftermath({ ...options, placement: this.#placement })
     this.#services = {
       ...options,
       owner: this,
@@ -96,7 +93,7 @@ export class Dispatcher implements WorkerObserver, RunOwner {
     if (this.#isStopped || this.#pause) return undefined
     const idle = this.#options.registry.list().filter((worker) => worker.isIdle && worker.isAvailable)
     if (idle.length === 0) return undefined
-    const able = this.#placement(traits).able.filter((worker) => idle.includes(worker))
+    const able = this.#placement.of(traits).able.filter((worker) => idle.includes(worker))
     const worker = this.#choose(
       able.filter((candidate) => !ids.avoided?.has(candidate.id)),
       traits,
@@ -195,58 +192,16 @@ export class Dispatcher implements WorkerObserver, RunOwner {
 
   // --- what runs leave to decide
 
-  async refused(run: AttemptRun, text: string): Promise<void> {
-    const { prompt, worker, attempt } = run
-    if (!attempt) return
-    const refusal = readRefusal(text)
-    prompt.avoided.add(worker.id)
-    if (refusal.isAboutWorker) {
-      await this.#options.registry.supervisor(worker.id)?.refreshCatalogue()
-      const { able } = this.#placement(prompt.record.traits)
-      if (able.some((other) => other.isUp && !prompt.avoided.has(other.id))) {
-        await this.#requeue(run, {
-          sent: false,
-          workerDied: false,
-          log: `${worker.config.name} lacks something: ${refusal.message}`,
-        })
-        return
-      }
-    }
-    if (!prompt.record.admitted) {
-      // Whoever submitted it still waits: the answer is theirs, and nothing of the prompt stays.
-      if (await this.#options.queue.discard(prompt)) return run.tellRefusal(text)
-    }
-    await this.fail(prompt, attempt.number, { type: 'refused_by_worker', message: refusal.message }, run.wasStartTold)
+  refused(run: AttemptRun, text: string): Promise<void> {
+    return this.#aftermath.refused(run, text)
   }
 
-  async failed(run: AttemptRun, failure: Failed): Promise<void> {
-    const { prompt, attempt } = run
-    if (!attempt) return
-    const verdict: Failure | undefined = failure.isFinal
-      ? { type: 'input_lost', message: failure.reason }
-      : this.#whyNotAgain(prompt, failure)
-    if (prompt.isInterrupted) return this.#endInterrupted(run)
-    if (verdict) return this.fail(prompt, attempt.number, verdict, run.wasStartTold)
-    await this.#requeue(run, { sent: failure.sent, workerDied: failure.workerDied, log: failure.reason })
+  failed(run: AttemptRun, failure: Failed): Promise<void> {
+    return this.#aftermath.failed(run, failure)
   }
 
-  async reroute(run: AttemptRun, entry: MappedEntry): Promise<boolean> {
-    const { prompt, worker } = run
-    if (entry.status !== 'failed' || !isOutOfMemory(entry)) return false
-    const { traits } = prompt.record
-    const vramBytes = worker.vramBytes ?? 0
-    this.#memoryNeeds.note(traits, vramBytes)
-    if (prompt.wasOutOfMemory || prompt.isInterrupted || (traits.hasPaidNodes && !this.#options.settings.rerunPaid))
-      return false
-    const { able } = placementOf(this.#options.registry.list(), traits)
-    if (!able.some((other) => other.isUp && (other.vramBytes ?? 0) > vramBytes)) return false
-    prompt.wasOutOfMemory = true
-    await this.#requeue(run, {
-      sent: true,
-      workerDied: false,
-      log: `out of memory on ${worker.config.name}; once more on a worker with more`,
-    })
-    return true
+  reroute(run: AttemptRun, entry: MappedEntry): Promise<boolean> {
+    return this.#aftermath.reroute(run, entry)
   }
 
   over(run: AttemptRun): void {
@@ -294,94 +249,6 @@ export class Dispatcher implements WorkerObserver, RunOwner {
     this.#options.registry.supervisor(worker.id)?.hearAgain()
   }
 
-  /** Ends a prompt as failed, with a history entry that says why. */
-  async fail(prompt: Prompt, attemptNumber: number, failure: Failure, startTold: boolean): Promise<void> {
-    const at = Date.now()
-    await this.#endWith(prompt, attemptNumber, {
-      status: 'failed',
-      reason: failure.message,
-      terminal: ['execution_error', errorData(prompt.promptId, failure, at)],
-      startTold,
-    })
-  }
-
-  #endInterrupted(run: AttemptRun): Promise<void> {
-    const { prompt, attempt } = run
-    return this.#endWith(prompt, attempt?.number ?? 0, {
-      status: 'cancelled',
-      reason: 'interrupted',
-      terminal: ['execution_interrupted', interruptedData(prompt.promptId, Date.now())],
-      startTold: run.wasStartTold,
-    })
-  }
-
-  async #endWith(
-    prompt: Prompt,
-    attemptNumber: number,
-    end: {
-      status: 'failed' | 'cancelled'
-      reason: string
-      terminal: readonly [type: string, data: string]
-      startTold: boolean
-    },
-  ): Promise<void> {
-    const { queue, store, signal } = this.#options
-    const { record } = prompt
-    const start = ['execution_start', startData(prompt.promptId, record.startedAt ?? Date.now())] as const
-    await retryUntil(signal, async () => {
-      const body = await store.readBody(prompt.promptId)
-      const parts = body ? shownParts(body.text, record.clientId, record.createdAt) : { graph: '{}', extraData: '{}' }
-      await queue.publish(prompt)
-      await queue.finish(
-        prompt,
-        attemptNumber,
-        {
-          status: end.status,
-          reason: end.reason,
-          history: endedEntry(record, parts, [start, end.terminal]),
-          summary: `{"outputs_count": 0${end.status === 'failed' ? `, "execution_error": ${end.terminal[1]}` : ''}}`,
-          files: [],
-        },
-        {
-          messages: [...(end.startTold ? [] : [frameOf(...start)]), frameOf(...end.terminal)],
-          log: `${end.status}: ${end.reason}`,
-        },
-      )
-    })
-  }
-
-  #whyNotAgain(prompt: Prompt, failure: Failed): Failure | undefined {
-    const { settings } = this.#options
-    const { record } = prompt
-    if (!failure.sent) return undefined
-    const hasStarted = record.startedAt !== undefined
-    if (hasStarted && record.traits.hasPaidNodes && !settings.rerunPaid) {
-      return {
-        type: 'paid_not_rerun',
-        message: `It has paid nodes and may have used them, so it is not run again (${failure.reason})`,
-      }
-    }
-    if (failure.workerDied && record.workerDeaths + 1 >= settings.maxWorkerDeaths) {
-      return {
-        type: 'worker_crashed',
-        message: `${record.workerDeaths + 1} workers died while they ran it (${failure.reason})`,
-      }
-    }
-    if (record.sentAttempts + 1 >= settings.maxAttempts) {
-      return { type: 'too_many_attempts', message: `${record.sentAttempts + 1} attempts failed (${failure.reason})` }
-    }
-    return undefined
-  }
-
-  async #requeue(run: AttemptRun, why: { sent: boolean; workerDied: boolean; log: string }): Promise<void> {
-    const { attempt, prompt } = run
-    if (!attempt) return
-    const { queue, signal } = this.#options
-    await retryUntil(signal, () => queue.requeue(prompt, attempt, why))
-    // Its deletion was promised while it was on its way back.
-    if (run.isCancelled) await retryUntil(signal, () => queue.cancelWaiting(prompt, 'deleted'))
-  }
-
   #offer(): void {
     const { queue, registry } = this.#options
     if (this.#isStopped || queue.waitingCount === 0 || this.#pause) return
@@ -396,7 +263,7 @@ export class Dispatcher implements WorkerObserver, RunOwner {
       const key = JSON.stringify([traits.classTypes, traits.combos, traits.pinnedWorkerIds, traits.sizes])
       let placement = placements.get(key)
       if (!placement) {
-        placement = this.#placement(traits)
+        placement = this.#placement.of(traits)
         placements.set(key, placement)
       }
       const candidates = this.#candidates(prompt, placement.able, open)
@@ -419,15 +286,6 @@ export class Dispatcher implements WorkerObserver, RunOwner {
       return able.filter((worker) => open.includes(worker))
     }
     return untried.filter((worker) => open.includes(worker))
-  }
-
-  /** Who can run it, without devices that were too small for its like while there are larger ones. */
-  #placement(traits: PromptTraits): Placement<Worker> {
-    const placement = placementOf(this.#options.registry.list(), traits)
-    const tooSmallBytes = this.#memoryNeeds.tooSmallBytes(traits)
-    if (tooSmallBytes === 0) return placement
-    const large = placement.able.filter((worker) => (worker.vramBytes ?? 0) > tooSmallBytes)
-    return large.length > 0 ? { able: large, reason: undefined } : placement
   }
 
   #choose(candidates: readonly Worker[], traits: PromptTraits): Worker | undefined {
@@ -494,8 +352,4 @@ export class Dispatcher implements WorkerObserver, RunOwner {
       this.#options.log.warn({ workerId: worker.id, err: error }, 'given-up prompts could not be cleared')
     })
   }
-}
-
-function isOutOfMemory(entry: MappedEntry): boolean {
-  return /OutOfMemory|out of memory|Allocation on device/i.test(entry.terminal?.data ?? '')
 }
