@@ -1,7 +1,7 @@
 // How MySQL or MariaDB answers the store's queries among many finished prompts: `npx tsx bench/mysql-plans.ts [prompts]`.
 // Fills a server of its own with rows, asks for everything the gateway asks for, and prints plan and time of each query
 // as a table for docs/stores.md. Nothing here asserts.
-import { Kysely, MysqlDialect } from 'kysely'
+import { CompiledQuery, Kysely, MysqlDialect } from 'kysely'
 import { createConnection } from 'mysql2/promise'
 import { mysqlDialect } from '../src/store/sql/dialect.ts'
 import { createSqlLeases } from '../src/store/sql/leases.ts'
@@ -9,6 +9,7 @@ import { createMysqlStore } from '../src/store/sql/mysql.ts'
 import { openMysqlPool } from '../src/store/sql/mysql-pool.ts'
 import { MysqlRunner } from '../src/store/sql/mysql-runner.ts'
 import { mysqlClock } from '../src/store/sql/mysql-server.ts'
+import { sessionStatements } from '../src/store/sql/mysql-session.ts'
 import { createSqlPrompts } from '../src/store/sql/prompts.ts'
 import { createSqlRecords } from '../src/store/sql/records.ts'
 import type { Schema } from '../src/store/sql/schema.ts'
@@ -70,10 +71,17 @@ const began = performance.now()
 await fill()
 console.error(`filled in ${((performance.now() - began) / 1_000).toFixed(0)} s`)
 
+const session = sessionStatements({ lockWaitSeconds: 1 })
+for (const statement of session) await admin.query(statement)
 const seen = new Map<string, { sql: string; parameters: readonly unknown[]; ms: number }>()
 const limits = { timeoutMs: 600_000, connectTimeoutMs: 5_000, maxPacketBytes: 16_777_216 }
 const database = new Kysely<Schema>({
-  dialect: new MysqlDialect({ pool: openMysqlPool(settings, limits) }),
+  dialect: new MysqlDialect({
+    pool: openMysqlPool(settings, limits),
+    onCreateConnection: async (connection) => {
+      for (const statement of session) await connection.executeQuery(CompiledQuery.raw(statement))
+    },
+  }),
   log: ({ query, queryDurationMillis }) => {
     if (!seen.has(query.sql)) seen.set(query.sql, { ...query, ms: queryDurationMillis })
   },

@@ -8,6 +8,7 @@ import { migrateMysql } from './migrations/migrate-mysql.ts'
 import { type MysqlSettings, openMysqlPool } from './mysql-pool.ts'
 import { MysqlRunner } from './mysql-runner.ts'
 import { checkMysqlServer, mysqlClock } from './mysql-server.ts'
+import { sessionStatements } from './mysql-session.ts'
 import { createSqlPrompts } from './prompts.ts'
 import { createSqlRecords } from './records.ts'
 import type { SqlContext } from './runner.ts'
@@ -76,14 +77,9 @@ async function prepare({
 
 function databaseOf(pool: MysqlPool, { lockWaitSeconds }: { lockWaitSeconds: number }): Kysely<Schema> {
   const onCreateConnection = async (connection: DatabaseConnection) => {
-    // Each verb says itself what it locks; gaps between rows need no locks.
-    await connection.executeQuery(CompiledQuery.raw('set session transaction isolation level read committed'))
-    await connection.executeQuery(
-      CompiledQuery.raw(
-        `set session sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, foreign_key_checks = 1, ` +
-          `innodb_lock_wait_timeout = ${lockWaitSeconds}`,
-      ),
-    )
+    for (const statement of sessionStatements({ lockWaitSeconds })) {
+      await connection.executeQuery(CompiledQuery.raw(statement))
+    }
   }
   return new Kysely<Schema>({ dialect: new MysqlDialect({ pool, onCreateConnection }) })
 }
