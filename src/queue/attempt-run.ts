@@ -516,21 +516,28 @@ export class AttemptRun {
       return this.#giveUp({ sent: true, workerDied: false, reason: 'its result is not in the history of its worker' })
     }
     if (await owner.reroute(this, entry)) return this.#close()
-    await retryUntil(signal, async () => {
-      await queue.publish(prompt)
-      await queue.finish(
-        prompt,
-        attempt.number,
-        {
-          status: entry.status,
-          reason: entry.reason,
-          history: entry.text,
-          summary: entry.summary,
-          files: entry.files,
-        },
-        { messages: this.#messages.finalMessages(entry), log: `${entry.status} on ${this.worker.config.name}` },
-      )
-    })
+    try {
+      await retryUntil(signal, async () => {
+        await queue.publish(prompt)
+        await queue.finish(
+          prompt,
+          attempt.number,
+          {
+            status: entry.status,
+            reason: entry.reason,
+            history: entry.text,
+            summary: entry.summary,
+            files: entry.files,
+          },
+          { messages: this.#messages.finalMessages(entry), log: `${entry.status} on ${this.worker.config.name}` },
+        )
+      })
+    } catch (error) {
+      // A store may refuse a result for its size, which no repetition of the call changes.
+      if (signal.aborted) throw error
+      this.#log.error({ err: error }, 'a result could not be kept')
+      return this.#giveUp({ sent: true, workerDied: false, reason: 'its result could not be kept' })
+    }
     this.#close()
   }
 

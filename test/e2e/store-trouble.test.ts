@@ -100,6 +100,20 @@ describe('a store whose answers are lost on the way', () => {
   })
 })
 
+describe('a store that refuses a result', () => {
+  it('ends the prompt as failed after its attempts, instead of leaving it for ever', async () => {
+    fleet = await buildTestGateway({ workers: 1, env: { MAX_ATTEMPTS: '2' } })
+    const { url } = fleet
+    storeFaults.refusing.set('finish', new Error('larger than the server takes'))
+    const { promptId } = await submit(url, { prompt: pictureGraph() })
+    const entry = await finished(url, promptId)
+    expect(entry.status.messages.at(-1)?.[1]).toMatchObject({
+      exception_type: 'too_many_attempts',
+      exception_message: expect.stringContaining('could not be kept'),
+    })
+  })
+})
+
 describe('a store that is away while prompts run', () => {
   it('keeps the end of a prompt whose messages had to wait, and tells it in order', async () => {
     fleet = await buildTestGateway({ workers: 1 })

@@ -11,6 +11,8 @@ type Verb = keyof PromptStore
 export const storeFaults = {
   /** These verbs fail as a store does that is away. */
   failing: new Set<Verb>(),
+  /** These verbs are refused with the error, always. */
+  refusing: new Map<Verb, Error>(),
   /** These verbs are done, and then fail as if the answer had been lost; so many times each. */
   answerLost: new Map<Verb, number>(),
   /** These verbs are done, and then wait for the promise. */
@@ -20,6 +22,7 @@ export const storeFaults = {
   clear(): void {
     this.failing.clear()
     this.answerLost.clear()
+    this.refusing.clear()
     this.slow.clear()
     this.calls.clear()
   },
@@ -50,6 +53,8 @@ export async function openStore(): Promise<Store> {
         const which = name as Verb // Only the interface is called.
         storeFaults.calls.set(which, (storeFaults.calls.get(which) ?? 0) + 1)
         if (storeFaults.failing.has(which)) throw new StoreUnavailableError(new Error('down for a test'))
+        const refusal = storeFaults.refusing.get(which)
+        if (refusal && isResult(args)) throw refusal
         const answer: unknown = await Reflect.apply(verb, target, args)
         await storeFaults.slow.get(which)
         const lost = storeFaults.answerLost.get(which) ?? 0
@@ -62,4 +67,10 @@ export async function openStore(): Promise<Store> {
     },
   })
   return { ...store, prompts }
+}
+
+/** A `finish` with a result of a worker; the end that the gateway writes itself is small. */
+function isResult(args: readonly unknown[]): boolean {
+  const outcome = args[1]
+  return typeof outcome === 'object' && outcome !== null && 'status' in outcome && outcome.status === 'succeeded'
 }
