@@ -243,6 +243,8 @@ describe('partner keys', () => {
       const bytes = await readFile(join(entry.parentPath, entry.name)).catch(() => Buffer.alloc(0))
       expect(bytes.includes(secret), entry.name).toBe(false)
     }
+    await fleet.close()
+    fleet = undefined
     await rm(dataDir, { recursive: true, force: true })
   })
 })
