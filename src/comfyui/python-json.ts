@@ -159,3 +159,23 @@ function reprString(text: string): string {
   })
   return quote + body + quote
 }
+
+/** What Python's `if` makes of a value; absent is false. */
+export function isTruthy(node: JsonNode | undefined): boolean {
+  switch (node?.kind) {
+    case undefined:
+      return false
+    case 'object':
+      return node.members.length > 0
+    case 'array':
+      return node.items.length > 0
+    case 'string':
+      return node.end - node.start > 2
+    case 'number':
+      return Number(numberSource(node)) !== 0
+    case 'literal':
+      return node.value === true
+    default:
+      return node satisfies never
+  }
+}

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { isTruthy } from '../comfyui/python-json.ts'
 import {
   BadUtf8Error,
   decodeUtf8,
@@ -139,25 +140,6 @@ function pythonFloatOf(node: JsonNode): number {
   const value = source === undefined || source === '' ? Number.NaN : Number(source)
   if (!Number.isFinite(value)) throw serverError()
   return value
-}
-
-function isTruthy(node: JsonNode | undefined): boolean {
-  switch (node?.kind) {
-    case undefined:
-      return false
-    case 'literal':
-      return node.value === true
-    case 'number':
-      return Number(numberSource(node)) !== 0
-    case 'string':
-      return stringValue(node) !== ''
-    case 'array':
-      return node.items.length > 0
-    case 'object':
-      return node.members.length > 0
-    default:
-      return node satisfies undefined
-  }
 }
 
 function readPriority(node: JsonNode | undefined): number {

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { decodeUtf8, type JsonNode, member, numberSource, parseJson, stringValue } from '../../comfyui/raw-json.ts'
+import { isTruthy } from '../../comfyui/python-json.ts'
+import { decodeUtf8, type JsonNode, member, parseJson, stringValue } from '../../comfyui/raw-json.ts'
 import { serverError } from '../../queue/submitted-body.ts'
 
 /** How ComfyUI reads a request and answers without a body, for the routes that do the same. */
@@ -23,26 +24,6 @@ export function readListEdit(request: Pick<FastifyRequest, 'body'>): { clear: bo
   return {
     clear: isTruthy(member(root, 'clear')),
     delete: ids ? ids.items.map(stringValue).filter((id) => id !== undefined) : [],
-  }
-}
-
-/** Python's truth of a JSON value; what is not there is false. */
-export function isTruthy(node: JsonNode | undefined): boolean {
-  switch (node?.kind) {
-    case undefined:
-      return false
-    case 'object':
-      return node.members.length > 0
-    case 'array':
-      return node.items.length > 0
-    case 'string':
-      return node.end - node.start > 2
-    case 'number':
-      return Number(numberSource(node)) !== 0
-    case 'literal':
-      return node.value === true
-    default:
-      return node satisfies never
   }
 }
 

@@ -1,4 +1,5 @@
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
+import { isTruthy } from '../../comfyui/python-json.ts'
 import { decodeUtf8, type JsonNode, member, parseJson, stringValue } from '../../comfyui/raw-json.ts'
 import { type Prompt, sees } from '../../queue/prompt.ts'
 import type { PromptQueue } from '../../queue/queue.ts'
@@ -6,7 +7,7 @@ import { interruptRunning, type StopServices } from '../../queue/stop.ts'
 import { serverError } from '../../queue/submitted-body.ts'
 import { atMost } from '../../workers/at-most.ts'
 import type { WorkerRegistry } from '../../workers/registry.ts'
-import { isTruthy, queryValue, readJson, sendEmpty } from './comfy-request.ts'
+import { queryValue, readJson, sendEmpty } from './comfy-request.ts'
 
 export interface InterruptRoutesOptions {
   queue: PromptQueue
